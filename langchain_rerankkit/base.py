@@ -1,0 +1,548 @@
+"""The one contract: a `Reranker` is a LangChain document compressor and a Runnable.
+
+A backend answers one question — how relevant is each text to this query? — by writing `Reranker._score`. It returns
+numbers aligned with the texts; it never sorts, cuts, copies or traces. All of that happens here, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+from langchain_core.documents import BaseDocumentCompressor, Document
+from langchain_core.runnables import RunnableConfig, RunnableSerializable
+from langchain_core.runnables.config import run_in_executor
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
+from typing_extensions import Self, TypedDict, override
+
+from langchain_rerankkit.errors import ScoreError
+from langchain_rerankkit.ranking import best_first
+
+if TYPE_CHECKING:
+    from langchain_core.callbacks import Callbacks
+
+__all__ = ["Judged", "RankedDocument", "RerankInput", "Reranker", "ScoreRequest"]
+
+Scores = Sequence[float]
+"""One number per text, higher is more relevant: a list, or an array of shape [texts]."""
+
+
+Status = Literal["ok", "blank", "not finite"]
+
+
+class RerankInput(TypedDict):
+    """What a reranker takes as a Runnable."""
+
+    query: str
+    documents: Sequence[Document]
+
+
+@dataclass(frozen=True)
+class RankedDocument:
+    """One line of a ranking.
+
+    Attributes:
+        document: The caller's own document, unchanged.
+        score: The score that orders, thresholds and display use.
+        raw_score: What the backend said before any activation (a logit, say); equal to ``score`` where there is none.
+        rank: Place after reranking, from 1.
+        previous_rank: Place in the list that was given, from 1.
+        status: ``"ok"``, or why this document was not judged: ``"blank"`` (no text to judge) or ``"not finite"``
+            (the backend's score was NaN or infinite and ``on_nan="last"``).
+    """
+
+    document: Document
+    score: float
+    raw_score: float
+    rank: int
+    previous_rank: int
+    status: Status = "ok"
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """One query and the texts to judge, for backends that override `Reranker._score_many`.
+
+    Attributes:
+        query: The query.
+        texts: What the model reads of each document; never blank.
+        documents: The caller's documents, aligned with ``texts``. Read ids and metadata, change nothing.
+    """
+
+    query: str
+    texts: list[str]
+    documents: list[Document]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """All documents of one input with their checked raw scores, aligned and in the order they came in.
+
+    A document that could not be judged has the raw score ``-inf`` and a status that says why.
+    """
+
+    documents: list[Document]
+    raw_scores: list[float]
+    statuses: list[Status]
+
+
+@dataclass(frozen=True)
+class _Job:
+    documents: list[Document]
+    judged: list[int]  # positions of the documents that have a text
+    request: ScoreRequest
+
+
+class _Once:
+    """A value made at first use, once, however many threads ask; copies and pickles start unmade."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made = False
+        self._value: Any = None
+
+    def get(self, make: Callable[[], Any]) -> Any:
+        if not self._made:
+            with self._lock:
+                if not self._made:
+                    self._value = make()
+                    self._made = True
+        return self._value
+
+    def __reduce__(self) -> tuple[type[_Once], tuple[()]]:
+        return _Once, ()
+
+
+class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCompressor):
+    """Puts the documents most relevant to a query first.
+
+    Subclass it with fields and `_score`::
+
+        class LengthReranker(Reranker):
+            def _score(self, query, texts):
+                return [-float(len(text)) for text in texts]
+
+    and it is a ``BaseDocumentCompressor`` for any ``ContextualCompressionRetriever``, a Runnable over
+    ``{"query": …, "documents": […]}``, batched, asynchronous, traced and checked. Documents that come back are
+    copies: the caller's are never changed, and none is lost but by ``top_n`` and ``min_score``.
+    """
+
+    top_n: int | None = Field(default=None, ge=1)
+    """How many documents to keep; all by default."""
+
+    min_score: float | None = None
+    """Keep documents whose score is at least this. Compared with the score shown in the metadata."""
+
+    document_text: Callable[[Document], str] | Sequence[str] | None = None
+    """What the model reads instead of ``page_content``: a function of the document, or the names of metadata fields
+    to put before it, a line each (an allow-list: no other metadata reaches the model)."""
+
+    on_nan: Literal["raise", "last"] = "raise"
+    """What a score that is NaN or infinite does: raise `ScoreError`, or put its document last with score ``-inf``."""
+
+    details: bool = True
+    """Whether ``metadata["rerank"]`` says model, rank, previous rank and status beside the score."""
+
+    client: Any = Field(default=None, exclude=True, repr=False)
+    """A ready model or API client to use instead of loading one."""
+
+    model_config = ConfigDict(
+        arbitrary_types_allowed=True,
+        extra="forbid",
+        protected_namespaces=(),
+        validate_assignment=True,
+        populate_by_name=True,
+    )
+
+    call_options: ClassVar[frozenset[str]] = frozenset({"top_n", "min_score"})
+    """Fields that a single call may override: ``invoke(..., top_n=3)`` or ``bind(top_n=3)``."""
+
+    _once: _Once = PrivateAttr(default_factory=_Once)
+
+    # --- what a backend writes ------------------------------------------------------------------------------------
+
+    @property
+    def scores_are(self) -> Literal["relevance", "rank"]:
+        """``"relevance"`` when a score means something by itself, ``"rank"`` when only the order within one list does.
+
+        A ``min_score`` on rank scores is refused.
+        """
+        return "relevance"
+
+    def _load(self) -> Any:
+        """Build the model or API client: called once, at first use, under a lock."""
+        return None
+
+    def _score(self, query: str, texts: list[str]) -> Scores:
+        """Judge texts.
+
+        Args:
+            query: The query.
+            texts: At least one text, none blank, without lone surrogates.
+
+        Returns:
+            One number per text, aligned, higher is more relevant.
+        """
+        msg = f"{type(self).__name__} must implement _score (or _score_many)."
+        raise NotImplementedError(msg)
+
+    def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Scores | Exception]:
+        """Judge several requests; override it where many queries go faster together.
+
+        An exception in place of scores fails that request alone.
+        """
+        if len(requests) == 1:
+            return [self._score(requests[0].query, requests[0].texts)]
+        answers: list[Scores | Exception] = []
+        for request in requests:
+            try:
+                answers.append(self._score(request.query, request.texts))
+            except Exception as error:  # noqa: BLE001 - one failing query must not lose the others
+                answers.append(error)
+        return answers
+
+    async def _ascore(self, query: str, texts: list[str]) -> Scores:
+        """Judge texts asynchronously; override it where the backend is truly asynchronous."""
+        return await run_in_executor(_executor(), self._score, query, texts)
+
+    async def _ascore_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Scores | Exception]:
+        """Judge several requests asynchronously: with `_ascore` where a backend has its own, else on a thread."""
+        if type(self)._ascore is Reranker._ascore:
+            return await run_in_executor(_executor(), self._score_many, requests)
+        answers = await asyncio.gather(*(self._ascore(r.query, r.texts) for r in requests), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, Exception):
+                raise answer
+        return cast("Sequence[Scores | Exception]", answers)
+
+    def _activate(self, raw_score: float) -> float:
+        """The score that people see, from the backend's own; must not change the order."""
+        return raw_score
+
+    def _label(self) -> str:
+        """Name of the model in ``metadata["rerank"]``."""
+        model = getattr(self, "model", None)
+        return model if isinstance(model, str) else type(self).__name__
+
+    @classmethod
+    @override
+    def is_lc_serializable(cls) -> bool:
+        return True
+
+    # --- the model ------------------------------------------------------------------------------------------------
+
+    def _ready(self) -> Any:
+        """The client: the one given, or the one built by `_load`, once."""
+        return self.client if self.client is not None else self._once.get(self._load)
+
+    def warmup(self) -> Self:
+        """Load the model now, so that a missing file or package shows at start-up and not at the first query."""
+        self._ready()
+        return self
+
+    @override
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        # Another model or device needs another load; another cut does not.
+        if name in type(self).model_fields and name not in self.call_options:
+            self._once = _Once()
+
+    @model_validator(mode="after")
+    def _check_min_score(self) -> Self:
+        if self.min_score is not None and self.scores_are == "rank":
+            msg = (
+                f"min_score needs scores that mean something by themselves; those of {type(self).__name__} only order "
+                "one list. Use top_n."
+            )
+            raise ValueError(msg)
+        return self
+
+    # --- the public ways in ---------------------------------------------------------------------------------------
+
+    @override
+    def invoke(self, input: RerankInput, config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:
+        """Rerank documents.
+
+        Args:
+            input: ``{"query": …, "documents": […]}``; other keys are ignored.
+            config: Runnable configuration (callbacks, tags, …).
+            **kwargs: Fields to override for this call: see `call_options`.
+
+        Returns:
+            Copies of the documents, best first, with ``metadata["relevance_score"]`` and ``metadata["rerank"]``.
+
+        Raises:
+            ScoreError: If the backend returned a wrong number of scores or one that is not finite.
+            TypeError: If the input is not a query and documents.
+        """
+        reranker = self._with(kwargs)
+        return reranker._call_with_config(reranker._rerank, input, config, run_type="retriever")
+
+    @override
+    async def ainvoke(self, input: RerankInput, config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:
+        reranker = self._with(kwargs)
+        return await reranker._acall_with_config(reranker._arerank, input, config, run_type="retriever")
+
+    @override
+    def batch(
+        self,
+        inputs: list[RerankInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any | None,
+    ) -> list[list[Document]]:
+        """Rerank for several queries in one pass of the backend, with one traced run each."""
+        reranker = self._with(kwargs)
+        return reranker._batch_with_config(
+            reranker._rerank_batch, inputs, config, return_exceptions=return_exceptions, run_type="retriever"
+        )
+
+    @override
+    async def abatch(
+        self,
+        inputs: list[RerankInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any | None,
+    ) -> list[list[Document]]:
+        reranker = self._with(kwargs)
+        return await reranker._abatch_with_config(
+            reranker._arerank_batch, inputs, config, return_exceptions=return_exceptions, run_type="retriever"
+        )
+
+    @override
+    def compress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> list[Document]:
+        """The document compressor's way in: the same as `invoke`."""
+        return self.invoke({"query": query, "documents": documents}, {"callbacks": callbacks})
+
+    @override
+    async def acompress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> list[Document]:
+        return await self.ainvoke({"query": query, "documents": documents}, {"callbacks": callbacks})
+
+    def rank(self, query: str, documents: Sequence[Document | str], **options: Any) -> list[RankedDocument]:
+        """Rank documents or plain texts and return records instead of documents; not traced.
+
+        Args:
+            query: The query.
+            documents: Documents, or texts.
+            **options: Fields to override for this call: see `call_options`.
+
+        Returns:
+            One `RankedDocument` per document kept, best first.
+        """
+        reranker = self._with(options)
+        wrapped = [Document(page_content=item) if isinstance(item, str) else item for item in documents]
+        return _unwrap(reranker._rank_many([{"query": query, "documents": wrapped}])[0])
+
+    # --- written once ---------------------------------------------------------------------------------------------
+
+    def _with(self, options: Mapping[str, Any]) -> Self:
+        """This reranker with some fields changed for one call; the loaded model is shared."""
+        if not options:
+            return self
+        unknown = sorted(set(options) - self.call_options)
+        if unknown:
+            msg = f"{type(self).__name__} takes {sorted(self.call_options)} for a single call, not {unknown}."
+            raise TypeError(msg)
+        copy = self.model_copy()
+        for name, value in options.items():
+            setattr(copy, name, value)
+        return copy
+
+    def _rerank(self, input: RerankInput) -> list[Document]:
+        return self._annotate(_unwrap(self._rank_many([input])[0]))
+
+    async def _arerank(self, input: RerankInput) -> list[Document]:
+        return self._annotate(_unwrap((await self._arank_many([input]))[0]))
+
+    def _rerank_batch(self, inputs: list[RerankInput]) -> list[Exception | list[Document]]:
+        return [r if isinstance(r, Exception) else self._annotate(r) for r in self._rank_many(inputs)]
+
+    async def _arerank_batch(self, inputs: list[RerankInput]) -> list[Exception | list[Document]]:
+        return [r if isinstance(r, Exception) else self._annotate(r) for r in await self._arank_many(inputs)]
+
+    def _rank_many(self, inputs: Sequence[RerankInput]) -> list[list[RankedDocument] | Exception]:
+        return [self._rank(judged) for judged in self._judge_many(inputs)]
+
+    async def _arank_many(self, inputs: Sequence[RerankInput]) -> list[list[RankedDocument] | Exception]:
+        return [self._rank(judged) for judged in await self._ajudge_many(inputs)]
+
+    def _judge_many(self, inputs: Sequence[RerankInput]) -> list[Judged | Exception]:
+        """Check inputs, ask the backend, check its answers. Combiners call it on their members."""
+        jobs = [self._prepare(input) for input in inputs]
+        requests = _to_judge(jobs)
+        return self._align(jobs, self._score_many(requests) if requests else [])
+
+    async def _ajudge_many(self, inputs: Sequence[RerankInput]) -> list[Judged | Exception]:
+        jobs = [self._prepare(input) for input in inputs]
+        requests = _to_judge(jobs)
+        return self._align(jobs, await self._ascore_many(requests) if requests else [])
+
+    def _prepare(self, input: RerankInput) -> _Job | Exception:
+        try:
+            query, documents = _query_and_documents(input)
+            texts = [_encodable(self._text(document)) for document in documents]
+        except Exception as error:  # noqa: BLE001 - a bad input fails its own run of a batch
+            return error
+        judged = [position for position, text in enumerate(texts) if text.strip()]
+        request = ScoreRequest(_encodable(query), [texts[i] for i in judged], [documents[i] for i in judged])
+        return _Job(documents, judged, request)
+
+    def _text(self, document: Document) -> str:
+        if self.document_text is None:
+            return document.page_content
+        if callable(self.document_text):
+            text: Any = self.document_text(document)
+            if not isinstance(text, str):
+                msg = f"document_text must return a str, not {type(text).__name__}."
+                raise TypeError(msg)
+            return text
+        lead = [str(document.metadata[name]) for name in self.document_text if document.metadata.get(name) is not None]
+        return "\n".join([*lead, document.page_content])
+
+    def _align(
+        self, jobs: Sequence[_Job | Exception], answers: Sequence[Scores | Exception]
+    ) -> list[Judged | Exception]:
+        """Put the backend's answers, which cover only documents with a text, back beside all documents."""
+        expected = len(_to_judge(jobs))
+        if len(answers) != expected:
+            msg = f"{type(self).__name__} answered {len(answers)} of {expected} requests."
+            raise ScoreError(msg)
+        remaining = iter(answers)
+        results: list[Judged | Exception] = []
+        for job in jobs:
+            answer = job if isinstance(job, Exception) else next(remaining) if job.judged else []
+            if isinstance(job, Exception) or isinstance(answer, Exception):
+                results.append(cast("Exception", answer))
+                continue
+            raw_scores = [-math.inf] * len(job.documents)
+            statuses: list[Status] = ["blank"] * len(job.documents)
+            try:
+                scores = self._checked(answer, len(job.judged))
+            except ScoreError as error:
+                results.append(error)
+                continue
+            for position, score in zip(job.judged, scores, strict=True):
+                finite = math.isfinite(score)
+                raw_scores[position] = score if finite else -math.inf
+                statuses[position] = "ok" if finite else "not finite"
+            results.append(Judged(job.documents, raw_scores, statuses))
+        return results
+
+    def _rank(self, judged: Judged | Exception) -> list[RankedDocument] | Exception:
+        if isinstance(judged, Exception):
+            return judged
+        ranked = [
+            RankedDocument(
+                document=judged.documents[position],
+                score=self._activate(judged.raw_scores[position]) if judged.statuses[position] == "ok" else -math.inf,
+                raw_score=judged.raw_scores[position],
+                rank=rank,
+                previous_rank=position + 1,
+                status=judged.statuses[position],
+            )
+            for rank, position in enumerate(best_first(judged.raw_scores), start=1)
+        ]
+        if self.min_score is not None:
+            ranked = [line for line in ranked if line.score >= self.min_score]
+        return ranked[: self.top_n]
+
+    def _checked(self, answer: Scores, expected: int) -> list[float]:
+        values: Any = answer.tolist() if hasattr(answer, "tolist") else answer
+        try:
+            scores = [float(value) for value in values]
+        except (TypeError, ValueError) as error:
+            msg = f"{type(self).__name__} must return one number per text."
+            raise ScoreError(msg) from error
+        if len(scores) != expected:
+            msg = f"{type(self).__name__} returned {len(scores)} scores for {expected} texts; none was dropped."
+            raise ScoreError(msg)
+        broken = [position for position, score in enumerate(scores) if not math.isfinite(score)]
+        if broken and self.on_nan == "raise":
+            msg = (
+                f"{type(self).__name__} returned {len(broken)} of {expected} scores that are not finite (first at text "
+                f"{broken[0]}). Check the model's precision, or set on_nan='last' to put those documents last."
+            )
+            raise ScoreError(msg)
+        return scores
+
+    def _annotate(self, ranked: list[RankedDocument]) -> list[Document]:
+        documents = []
+        for line in ranked:
+            metadata = {key: value for key, value in line.document.metadata.items() if key != "relevance_score"}
+            if self.details:
+                details: dict[str, Any] = {
+                    "model": self._label(),
+                    "rank": line.rank,
+                    "previous_rank": line.previous_rank,
+                    "status": line.status,
+                }
+                if line.raw_score != line.score:
+                    details["raw_score"] = line.raw_score
+                if "relevance_score" in line.document.metadata:
+                    details["previous_score"] = line.document.metadata["relevance_score"]
+                metadata["rerank"] = details
+            metadata["relevance_score"] = line.score  # last, so that a stale one can never win
+            documents.append(line.document.model_copy(update={"metadata": metadata}))
+        return documents
+
+
+@cache
+def _executor() -> ThreadPoolExecutor:
+    """Threads of our own for local models: asyncio's default executor stays free for everybody else."""
+    return ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="rerankkit")
+
+
+def _query_and_documents(input: Any) -> tuple[str, list[Document]]:
+    if not isinstance(input, Mapping) or not {"query", "documents"} <= set(input):
+        given = sorted(map(str, input)) if isinstance(input, Mapping) else type(input).__name__
+        msg = f"A reranker takes a dict with the keys 'query' and 'documents', got {given}."
+        raise TypeError(msg)
+    query, documents = input["query"], input["documents"]
+    if not isinstance(query, str):
+        msg = f"The query must be a str, not {type(query).__name__}."
+        raise TypeError(msg)
+    if isinstance(documents, (str, Document, Mapping)):
+        msg = f"The documents must be a list of Document, not one {type(documents).__name__}."
+        raise TypeError(msg)
+    documents = list(documents)
+    for position, document in enumerate(documents):
+        if not isinstance(document, Document):
+            msg = (
+                f"Documents must be langchain_core Documents; item {position} is a {type(document).__name__}. "
+                "Use rank() for plain texts."
+            )
+            raise TypeError(msg)
+    return query, documents
+
+
+def _encodable(text: str) -> str:
+    """The text with lone surrogates replaced: no tokenizer and no wire format can carry them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def _to_judge(jobs: Sequence[_Job | Exception]) -> list[ScoreRequest]:
+    return [job.request for job in jobs if isinstance(job, _Job) and job.judged]
+
+
+def _unwrap(result: list[RankedDocument] | Exception) -> list[RankedDocument]:
+    if isinstance(result, Exception):
+        raise result
+    return result

@@ -1,0 +1,101 @@
+"""What can go wrong, as one tree.
+
+    RerankKitError
+     ├─ MissingExtraError(ImportError)    an optional dependency is not installed
+     ├─ ModelNotFoundError(OSError)       model files are missing, or not the ones expected
+     ├─ ScoreError(ValueError)            a backend broke the contract: wrong count, not finite
+     ├─ IndexFormatError(ValueError)      a saved index is foreign, damaged or was tampered with
+     └─ DatasetError(ValueError)          an evaluation file is wrong: file, line and field
+
+Each is also the builtin that a caller would expect, so ``except ValueError`` keeps working. No message ever holds a
+secret, a query or a document's text.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+__all__ = [
+    "DatasetError",
+    "IndexFormatError",
+    "MissingExtraError",
+    "ModelNotFoundError",
+    "RerankKitError",
+    "ScoreError",
+]
+
+
+class RerankKitError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class MissingExtraError(RerankKitError, ImportError):
+    """An optional dependency is not installed.
+
+    Args:
+        module: The module that could not be imported.
+        extra: The extra of this package that brings it.
+        reason: The original import error, for the case of an installed but broken package.
+    """
+
+    def __init__(self, module: str, extra: str, reason: str = "") -> None:
+        self.module = module
+        self.extra = extra
+        self.reason = reason
+        because = f" ({reason})" if reason else ""
+        super().__init__(
+            f"The module {module!r} is needed and could not be imported{because}. "
+            f"Run: pip install 'langchain-rerankkit[{extra}]'"
+        )
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
+        return type(self), (self.module, self.extra, self.reason)
+
+
+class ModelNotFoundError(RerankKitError, OSError):
+    """Model files are missing, or are not the files expected.
+
+    Args:
+        message: What is wrong and what to do about it.
+        missing: Names of the files that were looked for and not found.
+        searched: Folders that were looked at.
+    """
+
+    def __init__(self, message: str, *, missing: Sequence[str] = (), searched: Sequence[str | Path] = ()) -> None:
+        self.missing = tuple(missing)
+        self.searched = tuple(str(place) for place in searched)
+        super().__init__(message)
+
+
+class ScoreError(RerankKitError, ValueError):
+    """A backend broke the contract: a wrong number of scores, or a score that is not finite."""
+
+
+class IndexFormatError(RerankKitError, ValueError):
+    """A saved index is not one of ours, is damaged, or does not match its checksum."""
+
+
+class DatasetError(RerankKitError, ValueError):
+    """An evaluation file is wrong.
+
+    Args:
+        message: What is wrong.
+        file: The file, where there is one.
+        line: Line in that file, counted from 1.
+        field: The field of that line.
+    """
+
+    def __init__(
+        self, message: str, *, file: str | Path | None = None, line: int | None = None, field: str | None = None
+    ) -> None:
+        self.file = None if file is None else str(file)
+        self.line = line
+        self.field = field
+        where = ":".join(str(part) for part in (self.file, line) if part is not None)
+        if field is not None:
+            where = f"{where}, field {field!r}" if where else f"field {field!r}"
+        super().__init__(f"{where}: {message}" if where else message)

@@ -1,0 +1,1 @@
+"""How many texts run through a local model: fast, and in bounded memory."""

@@ -1,0 +1,148 @@
+"""Scores and orders: plain arithmetic on lists of floats, with no models, documents or dependencies."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = [
+    "FusionMethod",
+    "best_first",
+    "fuse",
+    "min_max",
+    "reciprocal_ranks",
+    "scores_from_order",
+    "sigmoid",
+    "z_scores",
+]
+
+FusionMethod = Literal["z-score", "min-max", "rrf"]
+"""How several score lists become comparable before they are added."""
+
+
+def best_first(scores: Sequence[float]) -> list[int]:
+    """Positions from the highest score to the lowest; ties keep the order they came in, non-finite scores go last.
+
+    Args:
+        scores: One score per candidate.
+
+    Returns:
+        A permutation of ``range(len(scores))``.
+    """
+    # NaN compares false with everything and would scramble the sort, so it never reaches the key.
+    return sorted(range(len(scores)), key=lambda i: -scores[i] if math.isfinite(scores[i]) else math.inf)
+
+
+def scores_from_order(order: Sequence[int], count: int) -> list[float]:
+    """Turn an order into aligned scores, for backends that only know an order (listwise rerankers).
+
+    Args:
+        order: Positions of candidates, best first, each at most once. It may leave candidates out: they follow in
+            the order they came in.
+        count: Number of candidates.
+
+    Returns:
+        ``count`` scores aligned with the candidates: 1.0 for the best, then 1/2, 1/3 … They carry no more than the
+        order, so the backend declares ``scores_are = "rank"``.
+
+    Raises:
+        ValueError: If a position is out of range or occurs twice.
+    """
+    if len(set(order)) != len(order) or any(not 0 <= position < count for position in order):
+        msg = f"An order of {count} candidates must name positions from 0 to {count - 1}, each at most once."
+        raise ValueError(msg)
+    named = set(order)
+    complete = [*order, *(position for position in range(count) if position not in named)]
+    scores = [0.0] * count
+    for rank, position in enumerate(complete, start=1):
+        scores[position] = 1.0 / rank
+    return scores
+
+
+def sigmoid(logit: float) -> float:
+    """Logistic function, exact at both ends: no overflow for large negative logits."""
+    if logit >= 0:
+        return 1.0 / (1.0 + math.exp(-logit))
+    power = math.exp(logit)
+    return power / (1.0 + power)
+
+
+def z_scores(scores: Sequence[float]) -> list[float]:
+    """Subtract the mean and divide by the standard deviation (population); all zero when every score is the same."""
+    if not scores:
+        return []
+    mean = math.fsum(scores) / len(scores)
+    deviation = math.sqrt(math.fsum((score - mean) ** 2 for score in scores) / len(scores))
+    # Rounding leaves a tiny deviation where there is none; it must not be blown up into differences.
+    if deviation <= 1e-12 * max(1.0, abs(mean)):
+        return [0.0] * len(scores)
+    return [(score - mean) / deviation for score in scores]
+
+
+def min_max(scores: Sequence[float]) -> list[float]:
+    """Map the lowest score to 0 and the highest to 1; all zero when every score is the same."""
+    if not scores:
+        return []
+    low, high = min(scores), max(scores)
+    if high == low:
+        return [0.0] * len(scores)
+    return [(score - low) / (high - low) for score in scores]
+
+
+def reciprocal_ranks(scores: Sequence[float], k: int = 60) -> list[float]:
+    """``1 / (k + rank)`` of each score, where equal scores share the better rank.
+
+    Source: Cormack, Clarke, Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and individual rank learning
+    methods", SIGIR 2009 (which proposes k = 60).
+    """
+    values = [0.0] * len(scores)
+    rank, previous = 0, math.nan
+    for place, position in enumerate(best_first(scores), start=1):
+        if scores[position] != previous:
+            rank, previous = place, scores[position]
+        values[position] = 1.0 / (k + rank)
+    return values
+
+
+_NORMALISERS: dict[str, Callable[[Sequence[float]], list[float]]] = {
+    "z-score": z_scores,
+    "min-max": min_max,
+    "rrf": reciprocal_ranks,
+}
+
+
+def fuse(
+    score_lists: Sequence[Sequence[float]], *, method: FusionMethod = "z-score", weights: Sequence[float] | None = None
+) -> list[float]:
+    """Add several score lists over the same candidates, after making them comparable.
+
+    Args:
+        score_lists: One list of scores per judge, all aligned with the same candidates.
+        method: ``"z-score"``, ``"min-max"`` or ``"rrf"`` (reciprocal ranks).
+        weights: One factor per list; all 1 by default.
+
+    Returns:
+        One score per candidate. It is relative to these candidates: the same document gets another score in another
+        list.
+
+    Raises:
+        ValueError: If the lists differ in length, or the weights do not match them, or the method is unknown.
+    """
+    if method not in _NORMALISERS:
+        msg = f"Unknown fusion method {method!r}; choose one of {sorted(_NORMALISERS)}."
+        raise ValueError(msg)
+    if len({len(scores) for scores in score_lists}) > 1:
+        msg = f"Score lists over the same candidates must be equally long, got {[len(s) for s in score_lists]}."
+        raise ValueError(msg)
+    factors = [1.0] * len(score_lists) if weights is None else list(weights)
+    if len(factors) != len(score_lists):
+        msg = f"{len(score_lists)} score lists need as many weights, got {len(factors)}."
+        raise ValueError(msg)
+    normalised = [_NORMALISERS[method](scores) for scores in score_lists]
+    return [
+        math.fsum(factor * value for factor, value in zip(factors, values, strict=True))
+        for values in zip(*normalised, strict=True)
+    ]

@@ -1,0 +1,65 @@
+"""Reranking by embedding similarity."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.embeddings import Embeddings
+from pydantic import Field
+from typing_extensions import override
+
+from langchain_rerankkit.base import Reranker, ScoreRequest
+from langchain_rerankkit.inference.similarity import TextVectors, cosines
+
+__all__ = ["BiEncoderReranker"]
+
+
+class BiEncoderReranker(Reranker):
+    """Reranks by the cosine of query and text vectors, with any LangChain ``Embeddings``.
+
+    Texts are judged apart from the query, so their vectors can be computed once and kept: give the ``store`` that
+    the documents came from, and only the query and unknown documents are embedded.
+    """
+
+    embeddings: Embeddings
+    """The model, in LangChain's interface."""
+
+    store: Any = Field(default=None, exclude=True, repr=False)
+    """A vector store filled by the same ``embeddings``: its vectors are reused by document id."""
+
+    @override
+    def _label(self) -> str:
+        model = getattr(self.embeddings, "model", None) or getattr(self.embeddings, "model_name", None)
+        return model if isinstance(model, str) else type(self.embeddings).__name__
+
+    @override
+    def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Sequence[float] | Exception]:
+        texts = self._text_vectors(requests)
+        queries = [self.embeddings.embed_query(request.query) for request in requests]
+        vectors = texts.fill(self.embeddings.embed_documents(texts.missing) if texts.missing else [])
+        return _by_request(requests, queries, vectors)
+
+    @override
+    async def _ascore_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Sequence[float] | Exception]:
+        texts = self._text_vectors(requests)
+        queries = await asyncio.gather(*(self.embeddings.aembed_query(request.query) for request in requests))
+        vectors = texts.fill(await self.embeddings.aembed_documents(texts.missing) if texts.missing else [])
+        return _by_request(requests, queries, vectors)
+
+    def _text_vectors(self, requests: Sequence[ScoreRequest]) -> TextVectors:
+        documents = [document for request in requests for document in request.documents]
+        return TextVectors(documents, [text for request in requests for text in request.texts], self.store)
+
+
+def _by_request(
+    requests: Sequence[ScoreRequest], queries: Sequence[Sequence[float]], vectors: Sequence[Sequence[float]]
+) -> list[Sequence[float]]:
+    scores: list[Sequence[float]] = []
+    start = 0
+    for request, query in zip(requests, queries, strict=True):
+        stop = start + len(request.texts)
+        scores.append(cosines(query, vectors[start:stop]))
+        start = stop
+    return scores

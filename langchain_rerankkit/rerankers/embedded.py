@@ -1,0 +1,1 @@
+"""The reranker that ships in the package: no configuration, no network, no torch."""

@@ -1,0 +1,134 @@
+"""Several rerankers as one: their scores are made comparable and added."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field, model_validator
+from typing_extensions import Self, override
+
+from langchain_rerankkit.base import Judged, Reranker, RerankInput, ScoreRequest
+from langchain_rerankkit.errors import ScoreError
+from langchain_rerankkit.ranking import FusionMethod, fuse
+
+__all__ = ["EnsembleReranker"]
+
+
+class EnsembleReranker(Reranker):
+    """Adds the scores of several rerankers and, on request, the score of the first stage.
+
+    Rankers that make different mistakes correct each other: a lexical and a semantic judge added are usually better
+    than either. The sums are relative to one list of candidates, so ``min_score`` is refused.
+
+    The first stage's score is read from the documents' metadata. A vector store does not write one; to have its
+    cosine in the sum, add a ``BiEncoderReranker(embeddings=…, store=…)``, which reads the stored vectors instead of
+    embedding again.
+    """
+
+    rerankers: list[Reranker] = Field(min_length=1)
+    """The judges. ``top_n`` and ``min_score`` belong on the ensemble, not on them."""
+
+    weights: list[float] | None = None
+    """One factor per reranker; all 1 by default."""
+
+    method: FusionMethod = "z-score"
+    """How scores become comparable: ``"z-score"``, ``"min-max"`` or ``"rrf"`` (reciprocal ranks)."""
+
+    first_stage_weight: float = 0.0
+    """Factor of the first stage's score; 0 leaves it out. With ``method="rrf"`` its order is used and no score is
+    needed."""
+
+    first_stage_key: str = "relevance_score"
+    """Metadata field that holds the first stage's score."""
+
+    @property
+    @override
+    def scores_are(self) -> Literal["relevance", "rank"]:
+        return "rank"
+
+    @model_validator(mode="after")
+    def _check_members(self) -> Self:
+        if self.weights is not None and len(self.weights) != len(self.rerankers):
+            msg = f"{len(self.rerankers)} rerankers need as many weights, got {len(self.weights)}."
+            raise ValueError(msg)
+        for reranker in self.rerankers:
+            if reranker.top_n is not None or reranker.min_score is not None:
+                msg = f"Set top_n on the ensemble, not on its member {type(reranker).__name__}, which must judge all."
+                raise ValueError(msg)
+        return self
+
+    @override
+    def warmup(self) -> Self:
+        for reranker in self.rerankers:
+            reranker.warmup()
+        return self
+
+    @override
+    def _label(self) -> str:
+        return " + ".join(reranker._label() for reranker in self.rerankers)
+
+    @override
+    def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Sequence[float] | Exception]:
+        inputs = [_as_input(request) for request in requests]
+        return self._sums(requests, [reranker._judge_many(inputs) for reranker in self.rerankers])
+
+    @override
+    async def _ascore_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Sequence[float] | Exception]:
+        inputs = [_as_input(request) for request in requests]
+        judged = await asyncio.gather(*(reranker._ajudge_many(inputs) for reranker in self.rerankers))
+        return self._sums(requests, judged)
+
+    def _sums(
+        self, requests: Sequence[ScoreRequest], judged: Sequence[Sequence[Judged | Exception]]
+    ) -> list[Sequence[float] | Exception]:
+        sums: list[Sequence[float] | Exception] = []
+        for request, *answers in zip(requests, *judged, strict=True):
+            failed = [answer for answer in answers if isinstance(answer, Exception)]
+            if failed:
+                sums.append(failed[0])
+                continue
+            try:
+                sums.append(self._sum(request, [a.raw_scores for a in answers if isinstance(a, Judged)]))
+            except ScoreError as error:
+                sums.append(error)
+        return sums
+
+    def _sum(self, request: ScoreRequest, score_lists: list[list[float]]) -> list[float]:
+        lists = [_with_floor(scores) for scores in score_lists]
+        weights = [1.0] * len(lists) if self.weights is None else list(self.weights)
+        if self.first_stage_weight:
+            lists.append(self._first_stage(request))
+            weights.append(self.first_stage_weight)
+        return fuse(lists, method=self.method, weights=weights)
+
+    def _first_stage(self, request: ScoreRequest) -> list[float]:
+        if self.method == "rrf":
+            return [-float(position) for position in range(len(request.documents))]
+        scores = [document.metadata.get(self.first_stage_key) for document in request.documents]
+        finite = [float(s) for s in scores if isinstance(s, (int, float)) and math.isfinite(s)]
+        if len(finite) < len(scores):
+            msg = (
+                f"{len(scores) - len(finite)} of {len(scores)} documents have no finite number in "
+                f"metadata[{self.first_stage_key!r}]. Name the field with first_stage_key, use method='rrf' (which "
+                "needs only the order), or add a BiEncoderReranker over the store."
+            )
+            raise ScoreError(msg)
+        return finite
+
+
+def _as_input(request: ScoreRequest) -> RerankInput:
+    # Members without a document_text of their own judge the ensemble's text, and keep ids and metadata to hand.
+    documents = [
+        document if document.page_content == text else document.model_copy(update={"page_content": text})
+        for document, text in zip(request.documents, request.texts, strict=True)
+    ]
+    return {"query": request.query, "documents": documents}
+
+
+def _with_floor(scores: list[float]) -> list[float]:
+    """A document that a member could not judge counts as the worst that it did judge."""
+    floor = min((score for score in scores if math.isfinite(score)), default=0.0)
+    return [score if math.isfinite(score) else floor for score in scores]

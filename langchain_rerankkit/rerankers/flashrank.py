@@ -1,0 +1,245 @@
+"""Reranking by FlashRank's small ONNX cross-encoders."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import Field, model_validator
+from typing_extensions import Self, override
+
+from langchain_rerankkit._optional import require
+from langchain_rerankkit.base import Reranker, ScoreRequest
+from langchain_rerankkit.errors import ModelNotFoundError
+from langchain_rerankkit.inference.batching import token_batches
+from langchain_rerankkit.ranking import sigmoid
+
+__all__ = ["FlashRankReranker"]
+
+_NEEDED = ("config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json")
+_MAX_BYTES = 2 << 30  # the largest published model is a few hundred megabytes
+_TIMEOUT = 30.0  # seconds without a byte
+
+
+class FlashRankReranker(Reranker):
+    """Reranks with a model of FlashRank: a cross-encoder as an ONNX file, with no torch.
+
+    Wraps ``flashrank.Ranker`` for its models and tokenisers and scores in batches of similar length within a token
+    budget, where ``Ranker.rerank`` pads all passages to the longest in a single pass. Scores are the same.
+
+    A model is downloaded at first use into ``cache_dir``, or read from ``model_path``. Nothing configures logging and
+    nothing is written to ``/tmp``.
+    """
+
+    model: str = "ms-marco-TinyBERT-L-2-v2"
+    """Name of a published FlashRank model."""
+
+    model_path: str | None = None
+    """Folder of a model of your own instead: one ``*.onnx`` file beside ``tokenizer.json`` and its configuration."""
+
+    cache_dir: str | None = None
+    """Folder for downloaded models; by default ``rerankkit/flashrank`` in the user's cache folder."""
+
+    local_files_only: bool = False
+    """Never download; also switched on by the environment variable ``HF_HUB_OFFLINE``."""
+
+    sha256: str | None = None
+    """Expected checksum of the downloaded archive. FlashRank publishes none: pin the one you have examined."""
+
+    max_length: int = Field(default=512, ge=8)
+    """Longest pair in tokens, as far as the model allows."""
+
+    batch_tokens: int = Field(default=2048, ge=1)
+    """Tokens in one pass, padding included: bounds memory whatever the number of candidates."""
+
+    client: Any = Field(default=None, exclude=True, repr=False)
+    """A ready ``flashrank.Ranker`` (cross-encoders only)."""
+
+    @model_validator(mode="after")
+    def _check_client(self) -> Self:
+        if self.client is not None and getattr(self.client, "session", None) is None:
+            msg = "The client must be a flashrank.Ranker of a cross-encoder model."
+            raise ValueError(msg)
+        return self
+
+    @override
+    def _label(self) -> str:
+        return Path(self.model_path).name if self.model_path else self.model
+
+    @override
+    def _ready(self) -> _Session:
+        session: _Session = self._once.get(self._load)
+        return session
+
+    @override
+    def _load(self) -> _Session:
+        ranker = self.client
+        if ranker is None:
+            folder, file = self._files()
+            ranker = _open_ranker(folder, file, self.max_length)
+        return _Session(ranker)
+
+    @override
+    def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Sequence[float] | Exception]:
+        pairs = [(request.query, text) for request in requests for text in request.texts]
+        scores = iter(self._ready().score(pairs, self.batch_tokens))
+        return [[next(scores) for _ in request.texts] for request in requests]
+
+    @override
+    def _activate(self, raw_score: float) -> float:
+        return sigmoid(raw_score)
+
+    def _files(self) -> tuple[Path, Path]:
+        if self.model_path is not None:
+            folder = Path(self.model_path).expanduser()
+            files = sorted(folder.glob("*.onnx"))
+            if len(files) > 1:
+                msg = f"{folder} holds {len(files)} ONNX files: leave one."
+                raise ModelNotFoundError(msg, searched=[folder])
+            file = files[0] if files else folder / "*.onnx"
+        else:
+            config = require("flashrank.Config", extra="flashrank")
+            cross_encoders = sorted(set(config.model_file_map) - set(config.listwise_rankers))
+            if self.model not in cross_encoders:
+                msg = (
+                    f"{self.model!r} is not a cross-encoder of FlashRank ({', '.join(cross_encoders)}). Set model_path "
+                    "for a folder of your own."
+                )
+                raise ModelNotFoundError(msg)
+            folder = Path(self.cache_dir).expanduser() if self.cache_dir else default_cache_dir()
+            folder /= self.model
+            file = folder / config.model_file_map[self.model]
+            if not folder.exists():
+                if self.local_files_only or _offline():
+                    msg = f"The model {self.model!r} is not in {folder}, and downloading is switched off."
+                    raise ModelNotFoundError(msg, missing=[file.name], searched=[folder])
+                _download(config.model_url.format(self.model), folder, self.sha256)
+        missing = [name for name in (file.name, *_NEEDED) if not (folder / name).is_file()]
+        if missing:
+            msg = f"The FlashRank model folder {folder} lacks {', '.join(missing)}."
+            raise ModelNotFoundError(msg, missing=missing, searched=[folder])
+        return folder, file
+
+
+class _Session:
+    """A ranker's tokeniser and ONNX session, run in length-sorted batches."""
+
+    def __init__(self, ranker: Any) -> None:
+        tokenizers = require("tokenizers", extra="flashrank")
+        ort = require("onnxruntime", extra="flashrank")
+        # A copy, so that a Ranker of the caller's keeps its own padding.
+        self._tokenizer = tokenizers.Tokenizer.from_str(ranker.tokenizer.to_str())
+        self._pad_id = (self._tokenizer.padding or {}).get("pad_id", 0)
+        self._tokenizer.no_padding()
+        self._session = ranker.session
+        self._inputs = {tensor.name for tensor in ranker.session.get_inputs()}
+        # Memory goes back after each pass instead of staying at the largest batch ever seen (D9).
+        self._run_options = ort.RunOptions()
+
+    def score(self, pairs: list[tuple[str, str]], budget: int) -> list[float]:
+        np = require("numpy", extra="flashrank")
+        encoded = self._tokenizer.encode_batch(pairs)
+        scores = [0.0] * len(pairs)
+        for rows in token_batches([len(encoding.ids) for encoding in encoded], budget):
+            width = len(encoded[rows[0]].ids)
+            tensors = {name: np.zeros((len(rows), width), np.int64) for name in ("ids", "attention_mask", "type_ids")}
+            tensors["ids"][:] = self._pad_id
+            for row, position in enumerate(rows):
+                length = len(encoded[position].ids)
+                for name, tensor in tensors.items():
+                    tensor[row, :length] = getattr(encoded[position], name)
+            feed = {
+                "input_ids": tensors["ids"],
+                "attention_mask": tensors["attention_mask"],
+                "token_type_ids": tensors["type_ids"],
+            }
+            feed = {name: tensor for name, tensor in feed.items() if name in self._inputs}
+            logits = self._session.run(None, feed, self._run_options)[0]
+            # Two labels: the difference of the logits, whose sigmoid is the softmax of the second.
+            raw = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
+            for position, score in zip(rows, raw.tolist(), strict=True):
+                scores[position] = score
+        return scores
+
+
+def default_cache_dir() -> Path:
+    """The folder for downloaded models: the platform's cache folder, never a temporary one."""
+    if os.name == "nt":
+        root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    else:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "rerankkit" / "flashrank"
+
+
+def _offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
+
+
+def _open_ranker(folder: Path, file: Path, max_length: int) -> Any:
+    """A ``flashrank.Ranker`` over a folder, without what its constructor does beside: logging set up, downloads."""
+    flashrank = require("flashrank", extra="flashrank")
+    ort = require("onnxruntime", extra="flashrank")
+    options = ort.SessionOptions()
+    options.enable_cpu_mem_arena = False  # the arena never gives memory back (D9)
+    ranker = flashrank.Ranker.__new__(flashrank.Ranker)
+    ranker.model_dir = folder
+    ranker.llm_model = None
+    ranker.session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    ranker.tokenizer = ranker._get_tokenizer(max_length)
+    return ranker
+
+
+def _download(url: str, folder: Path, checksum: str | None) -> None:
+    """Fetch and unpack an archive; the folder appears whole or not at all."""
+    requests = require("requests", extra="flashrank")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".download-") as scratch:
+        archive = Path(scratch) / "model.zip"
+        digest = sha256()
+        try:
+            with requests.get(url, stream=True, timeout=_TIMEOUT) as response, archive.open("wb") as file:
+                response.raise_for_status()
+                for chunk in response.iter_content(1 << 16):
+                    digest.update(chunk)
+                    if file.tell() + len(chunk) > _MAX_BYTES:
+                        msg = f"The archive at {url} is larger than {_MAX_BYTES >> 30} GiB; it was not unpacked."
+                        raise ModelNotFoundError(msg)
+                    file.write(chunk)
+        except requests.RequestException as error:
+            msg = (
+                f"The model could not be downloaded from {url} ({type(error).__name__}). Put its files into {folder}, "
+                "or set model_path."
+            )
+            raise ModelNotFoundError(msg, searched=[folder]) from error
+        if checksum is not None and digest.hexdigest() != checksum.lower():
+            msg = f"The archive at {url} has the checksum {digest.hexdigest()}, not the one pinned; it was not unpacked."
+            raise ModelNotFoundError(msg)
+        unpacked = _unpack(archive, Path(scratch) / "unpacked", folder.name)
+        if not folder.exists():  # another process may have been faster
+            shutil.move(str(unpacked), str(folder))
+
+
+def _unpack(archive: Path, target: Path, name: str) -> Path:
+    """Unpack the one folder that the archive must hold; nothing outside it, no links, no more than the limit."""
+    try:
+        with zipfile.ZipFile(archive) as bundle:
+            members = [member for member in bundle.infolist() if not member.is_dir()]
+            for member in members:
+                parts = PurePosixPath(member.filename).parts
+                if parts[0] != name or ".." in parts or "\\" in member.filename or (member.external_attr >> 28) == 0xA:
+                    msg = f"The archive holds {member.filename!r}, which is not a file of {name!r}; it was not unpacked."
+                    raise ModelNotFoundError(msg)
+            if sum(member.file_size for member in members) > _MAX_BYTES:
+                msg = f"The archive unpacks to more than {_MAX_BYTES >> 30} GiB; it was not unpacked."
+                raise ModelNotFoundError(msg)
+            bundle.extractall(target, members)
+    except zipfile.BadZipFile as error:
+        msg = "What was downloaded is not a zip archive."
+        raise ModelNotFoundError(msg) from error
+    return target / name
