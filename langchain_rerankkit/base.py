@@ -7,6 +7,7 @@ numbers aligned with the texts; it never sorts, cuts, copies or traces. All of t
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import os
 import threading
@@ -30,11 +31,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Judged", "RankedDocument", "RerankInput", "Reranker", "ScoreRequest"]
 
+_logger = logging.getLogger("langchain_rerankkit")
+
 Scores = Sequence[float]
 """One number per text, higher is more relevant: a list, or an array of shape [texts]."""
 
 
-Status = Literal["ok", "blank", "not finite"]
+Status = Literal["ok", "blank", "not finite", "fallback"]
 
 
 class RerankInput(TypedDict):
@@ -54,8 +57,10 @@ class RankedDocument:
         raw_score: What the backend said before any activation (a logit, say); equal to ``score`` where there is none.
         rank: Place after reranking, from 1.
         previous_rank: Place in the list that was given, from 1.
-        status: ``"ok"``, or why this document was not judged: ``"blank"`` (no text to judge) or ``"not finite"``
-            (the backend's score was NaN or infinite and ``on_nan="last"``).
+        status: ``"ok"``, or why this document was not judged and has the score ``-inf``: ``"blank"`` (no text to
+            judge), ``"not finite"`` (the backend's score was NaN or infinite and ``on_nan="last"``) or ``"fallback"``
+            (the backend failed and ``on_error="keep_order"``).
+        reason: Type of the error behind a fallback.
     """
 
     document: Document
@@ -64,6 +69,7 @@ class RankedDocument:
     rank: int
     previous_rank: int
     status: Status = "ok"
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,7 @@ class Judged:
     documents: list[Document]
     raw_scores: list[float]
     statuses: list[Status]
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,10 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
 
     on_nan: Literal["raise", "last"] = "raise"
     """What a score that is NaN or infinite does: raise `ScoreError`, or put its document last with score ``-inf``."""
+
+    on_error: Literal["raise", "keep_order"] = "raise"
+    """What a failing backend does: raise, or give back the documents in the order they came in, cut to ``top_n`` but
+    not by ``min_score``, with the status ``"fallback"`` and a logged warning."""
 
     details: bool = True
     """Whether ``metadata["rerank"]`` says model, rank, previous rank and status beside the score."""
@@ -384,12 +395,20 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
         """Check inputs, ask the backend, check its answers. Combiners call it on their members."""
         jobs = [self._prepare(input) for input in inputs]
         requests = _to_judge(jobs)
-        return self._align(jobs, self._score_many(requests) if requests else [])
+        try:
+            answers = self._score_many(requests) if requests else []
+        except Exception as error:  # noqa: BLE001 - becomes the outcome of each run
+            answers = [error] * len(requests)
+        return self._align(jobs, answers)
 
     async def _ajudge_many(self, inputs: Sequence[RerankInput]) -> list[Judged | Exception]:
         jobs = [self._prepare(input) for input in inputs]
         requests = _to_judge(jobs)
-        return self._align(jobs, await self._ascore_many(requests) if requests else [])
+        try:
+            answers = await self._ascore_many(requests) if requests else []
+        except Exception as error:  # noqa: BLE001 - becomes the outcome of each run
+            answers = [error] * len(requests)
+        return self._align(jobs, answers)
 
     def _prepare(self, input: RerankInput) -> _Job | Exception:
         try:
@@ -419,28 +438,37 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
         """Put the backend's answers, which cover only documents with a text, back beside all documents."""
         expected = len(_to_judge(jobs))
         if len(answers) != expected:
-            msg = f"{type(self).__name__} answered {len(answers)} of {expected} requests."
-            raise ScoreError(msg)
+            error = ScoreError(f"{type(self).__name__} answered {len(answers)} of {expected} requests.")
+            answers = [error] * expected
         remaining = iter(answers)
         results: list[Judged | Exception] = []
         for job in jobs:
-            answer = job if isinstance(job, Exception) else next(remaining) if job.judged else []
-            if isinstance(job, Exception) or isinstance(answer, Exception):
-                results.append(cast("Exception", answer))
+            if isinstance(job, Exception):
+                results.append(job)
                 continue
-            raw_scores = [-math.inf] * len(job.documents)
-            statuses: list[Status] = ["blank"] * len(job.documents)
             try:
-                scores = self._checked(answer, len(job.judged))
-            except ScoreError as error:
-                results.append(error)
-                continue
-            for position, score in zip(job.judged, scores, strict=True):
-                finite = math.isfinite(score)
-                raw_scores[position] = score if finite else -math.inf
-                statuses[position] = "ok" if finite else "not finite"
-            results.append(Judged(job.documents, raw_scores, statuses))
+                results.append(self._judged(job, next(remaining) if job.judged else []))
+            except Exception as failure:  # noqa: BLE001 - the outcome of this run alone
+                results.append(failure if self.on_error == "raise" else self._fallback(job, failure))
         return results
+
+    def _judged(self, job: _Job, answer: Scores | Exception) -> Judged:
+        if isinstance(answer, Exception):
+            raise answer
+        raw_scores = [-math.inf] * len(job.documents)
+        statuses: list[Status] = ["blank"] * len(job.documents)
+        for position, score in zip(job.judged, self._checked(answer, len(job.judged)), strict=True):
+            finite = math.isfinite(score)
+            raw_scores[position] = score if finite else -math.inf
+            statuses[position] = "ok" if finite else "not finite"
+        return Judged(job.documents, raw_scores, statuses)
+
+    def _fallback(self, job: _Job, error: Exception) -> Judged:
+        count = len(job.documents)
+        _logger.warning(
+            "%s failed (%s): %d documents keep the order they came in.", type(self).__name__, type(error).__name__, count
+        )
+        return Judged(job.documents, [-math.inf] * count, ["fallback"] * count, type(error).__name__)
 
     def _rank(self, judged: Judged | Exception) -> list[RankedDocument] | Exception:
         if isinstance(judged, Exception):
@@ -453,11 +481,12 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
                 rank=rank,
                 previous_rank=position + 1,
                 status=judged.statuses[position],
+                reason=judged.reason,
             )
             for rank, position in enumerate(best_first(judged.raw_scores), start=1)
         ]
         if self.min_score is not None:
-            ranked = [line for line in ranked if line.score >= self.min_score]
+            ranked = [line for line in ranked if line.score >= self.min_score or line.status == "fallback"]
         return ranked[: self.top_n]
 
     def _checked(self, answer: Scores, expected: int) -> list[float]:
@@ -483,13 +512,15 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
         documents = []
         for line in ranked:
             metadata = {key: value for key, value in line.document.metadata.items() if key != "relevance_score"}
-            if self.details:
+            if self.details or line.status != "ok":
                 details: dict[str, Any] = {
                     "model": self._label(),
                     "rank": line.rank,
                     "previous_rank": line.previous_rank,
                     "status": line.status,
                 }
+                if line.reason is not None:
+                    details["reason"] = line.reason
                 if line.raw_score != line.score:
                     details["raw_score"] = line.raw_score
                 if "relevance_score" in line.document.metadata:

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from langchain_rerankkit._optional import require
 
-__all__ = ["UNSPACED", "Analyser", "TermStatistics", "analyser", "bm25"]
+__all__ = ["B", "K1", "UNSPACED", "Analyser", "TermStatistics", "analyser", "bm25", "bm25_limit"]
 
 Analyser = Callable[[str], list[str]]
 """Turns a text into terms."""
@@ -109,8 +109,20 @@ class TermStatistics(Serializable):
         return math.log1p((self.documents - frequency + 0.5) / (frequency + 0.5))
 
 
+K1 = 1.2
+"""How soon repeating a term stops helping, by default."""
+
+B = 0.75
+"""How much long texts are held back, by default."""
+
+
 def bm25(
-    query: Sequence[str], texts: Sequence[Sequence[str]], statistics: TermStatistics, *, k1: float, b: float
+    query: Sequence[str],
+    texts: Sequence[Sequence[str]],
+    statistics: TermStatistics,
+    *,
+    k1: float = K1,
+    b: float = B,
 ) -> list[float]:
     """BM25 of each text, in Lucene's form.
 
@@ -125,9 +137,9 @@ def bm25(
         b: How much long texts are held back, from 0 (not at all) to 1.
 
     Returns:
-        One score of at least 0 per text.
+        One score of at least 0 per text, below `bm25_limit`.
     """
-    weights = {term: count * statistics.idf(term) for term, count in Counter(query).items()}
+    weights = _weights(query, statistics)
     average = statistics.average_length or 1.0
     scores = []
     for terms in texts:
@@ -135,3 +147,12 @@ def bm25(
         counts = Counter(term for term in terms if term in weights)
         scores.append(math.fsum(weights[term] * count / (count + norm) for term, count in counts.items()))
     return scores
+
+
+def bm25_limit(query: Sequence[str], statistics: TermStatistics) -> float:
+    """The score that no text can exceed for a query: every term, endlessly repeated."""
+    return math.fsum(_weights(query, statistics).values())
+
+
+def _weights(query: Sequence[str], statistics: TermStatistics) -> dict[str, float]:
+    return {term: count * statistics.idf(term) for term, count in Counter(query).items()}

@@ -55,8 +55,11 @@ class EnsembleReranker(Reranker):
             msg = f"{len(self.rerankers)} rerankers need as many weights, got {len(self.weights)}."
             raise ValueError(msg)
         for reranker in self.rerankers:
-            if reranker.top_n is not None or reranker.min_score is not None:
-                msg = f"Set top_n on the ensemble, not on its member {type(reranker).__name__}, which must judge all."
+            if reranker.top_n is not None or reranker.min_score is not None or reranker.on_error != "raise":
+                msg = (
+                    f"Set top_n and on_error on the ensemble, not on its member {type(reranker).__name__}, which must "
+                    "judge all documents or say that it failed."
+                )
                 raise ValueError(msg)
         return self
 

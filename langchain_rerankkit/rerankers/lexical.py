@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self, override
 
 from langchain_rerankkit.base import Reranker
-from langchain_rerankkit.lexical import Analyser, TermStatistics, analyser, bm25
+from langchain_rerankkit.lexical import K1, Analyser, B, TermStatistics, analyser, bm25
 from langchain_rerankkit.vectorstores.reading import stored_texts
 
 __all__ = ["LexicalReranker"]
@@ -31,10 +31,10 @@ class LexicalReranker(Reranker):
     language: str | None = "english"
     """Language of the Snowball stemmer, or None for no stemming."""
 
-    k1: float = Field(default=1.2, ge=0)
+    k1: float = Field(default=K1, ge=0)
     """How soon repeating a word stops helping."""
 
-    b: float = Field(default=0.75, ge=0, le=1)
+    b: float = Field(default=B, ge=0, le=1)
     """How much long texts are held back."""
 
     @classmethod

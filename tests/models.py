@@ -1,0 +1,119 @@
+"""Small models with random weights, made on the spot in the layouts that people's models come in."""
+
+from __future__ import annotations
+
+import json
+import random
+import warnings
+from pathlib import Path
+
+WORDS = (
+    "river city flows bridge museum train coast bread cheese plain opens nine hour modern art leave every under "
+    "through which what where when the and of a in on for"
+).split()
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def vocabulary() -> list[str]:
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    return [*SPECIAL, *dict.fromkeys([*WORDS, *letters, *(f"##{letter}" for letter in letters), ".", "?"])]
+
+
+def make_tokenizer(max_length: int = 512):
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    words = {word: number for number, word in enumerate(vocabulary())}
+    tokenizer = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))  # noqa: S106 - not a password
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", words["[CLS]"]), ("[SEP]", words["[SEP]"])],
+    )
+    return tokenizer
+
+
+def make_bert(labels: int = 1, hidden: int = 32, layers: int = 2, heads: int = 4, seed: int = 0):
+    """A BERT classifier with random weights, large enough for scores to differ."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(vocabulary()),
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * hidden,
+        max_position_embeddings=512,
+        num_labels=labels,
+        attn_implementation="eager",
+        initializer_range=0.2,
+        pad_token_id=0,
+    )
+    return BertForSequenceClassification(config).eval()
+
+
+def save_cross_encoder(folder: Path, labels: int = 1, **shape: int) -> Path:
+    """A folder as transformers and sentence-transformers save it."""
+    from transformers import PreTrainedTokenizerFast
+
+    make_bert(labels, **shape).save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=make_tokenizer(),
+        model_max_length=512,
+        pad_token="[PAD]",  # noqa: S106 - not a password
+        unk_token="[UNK]",  # noqa: S106
+        cls_token="[CLS]",  # noqa: S106
+        sep_token="[SEP]",  # noqa: S106
+        mask_token="[MASK]",  # noqa: S106
+    ).save_pretrained(folder)
+    return folder
+
+
+def save_flashrank(folder: Path, labels: int = 1, file: str = "model.onnx", **shape: int) -> Path:
+    """A folder as FlashRank unpacks it: one ONNX file, a tokenizer and three small JSON files."""
+    import torch
+
+    folder.mkdir(parents=True, exist_ok=True)
+    names = ["input_ids", "attention_mask", "token_type_ids"]
+
+    class Logits(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bert = make_bert(labels, **shape)
+
+        def forward(self, input_ids, attention_mask, token_type_ids):
+            return self.bert(
+                input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
+            ).logits
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        torch.onnx.export(
+            Logits(),
+            tuple(torch.ones(2, 8, dtype=torch.long) for _ in names),
+            str(folder / file),
+            input_names=names,
+            output_names=["logits"],
+            dynamic_axes={name: {0: "rows", 1: "tokens"} for name in names} | {"logits": {0: "rows"}},
+            opset_version=17,
+            dynamo=False,
+        )
+    make_tokenizer().save(str(folder / "tokenizer.json"))
+    settings = {
+        "config.json": {"pad_token_id": 0},
+        "tokenizer_config.json": {"model_max_length": 512, "pad_token": "[PAD]"},
+        "special_tokens_map.json": {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"},
+    }
+    for name, content in settings.items():
+        (folder / name).write_text(json.dumps(content))
+    return folder
+
+
+def passages(count: int = 100, seed: int = 0) -> list[str]:
+    """Passages of mixed length: 8 to 380 words, median about 60."""
+    choose = random.Random(seed)
+    lengths = [int(min(380, max(8, choose.lognormvariate(4.1, 0.7)))) for _ in range(count)]
+    return [" ".join(choose.choices(WORDS, k=length)) for length in lengths]

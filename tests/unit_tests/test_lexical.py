@@ -1,0 +1,50 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langchain_rerankkit.lexical import TermStatistics, analyser, bm25, bm25_limit
+
+words = st.lists(st.sampled_from("abcdefgh"), max_size=12)
+
+
+@given(query=words, texts=st.lists(words, min_size=1, max_size=8), k1=st.floats(0, 3), b=st.floats(0, 1))
+def test_bm25_agrees_with_bm25s(query, texts, k1, b):
+    bm25s = pytest.importorskip("bm25s", reason="bm25s is an independent implementation to compare with")
+    if not any(texts) or not query:
+        return
+    vocabulary = {term: n for n, term in enumerate("abcdefgh")}
+    index = bm25s.BM25(method="lucene", k1=k1, b=b)
+    ids = [[vocabulary[term] for term in text] for text in texts]
+    index.index((ids, vocabulary), show_progress=False)
+    expected = index.get_scores_from_ids([vocabulary[term] for term in query])
+    statistics = TermStatistics.from_terms(texts, language=None)
+    assert bm25(query, texts, statistics, k1=k1, b=b) == pytest.approx(expected, abs=1e-4)
+
+
+@given(query=words, texts=st.lists(words, min_size=1, max_size=8))
+def test_no_text_exceeds_the_limit(query, texts):
+    statistics = TermStatistics.from_terms(texts, language=None)
+    limit = bm25_limit(query, statistics)
+    assert all(0 <= score <= limit for score in bm25(query, texts, statistics))
+
+
+def test_words_are_folded_and_stemmed():
+    assert analyser("english")("Running runs: the RIVER's_bridges, 3.5") == [
+        *("run", "run", "the", "river", "s", "bridg", "3", "5")
+    ]
+    assert analyser(None)("Straße école") == ["strasse", "école"]
+
+
+def test_scripts_without_spaces_are_cut_into_pairs():
+    assert analyser(None)("東京都 is 京") == ["東京", "京都", "is", "京"]
+
+
+def test_an_unknown_language_is_refused():
+    with pytest.raises(ValueError, match="klingon"):
+        analyser("klingon")
+
+
+def test_statistics_of_nothing_score_everything_zero():
+    statistics = TermStatistics.from_texts([])
+    assert statistics.documents == 0
+    assert bm25(["a"], [["a"], []], statistics)[1] == 0
