@@ -24,7 +24,7 @@ def cross_encoder_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def flashrank_folder(tmp_path_factory) -> Path:
-    return models.save_flashrank(tmp_path_factory.mktemp("flashrank") / "tiny")
+    return models.save_flashrank(tmp_path_factory.mktemp("flashrank") / models.FLASHRANK_NAME)
 
 
 @pytest.fixture(scope="session")

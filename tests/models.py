@@ -14,6 +14,10 @@ WORDS = (
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
+# A published name and file, so that flashrank's own Ranker opens the folder too (it only knows names).
+FLASHRANK_NAME, FLASHRANK_FILE = "ms-marco-TinyBERT-L-2-v2", "flashrank-TinyBERT-L-2-v2.onnx"
+
+
 def vocabulary() -> list[str]:
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     return [*SPECIAL, *dict.fromkeys([*WORDS, *letters, *(f"##{letter}" for letter in letters), ".", "?"])]
@@ -72,7 +76,7 @@ def save_cross_encoder(folder: Path, labels: int = 1, **shape: int) -> Path:
     return folder
 
 
-def save_flashrank(folder: Path, labels: int = 1, file: str = "model.onnx", **shape: int) -> Path:
+def save_flashrank(folder: Path, labels: int = 1, file: str = FLASHRANK_FILE, **shape: int) -> Path:
     """A folder as FlashRank unpacks it: one ONNX file, a tokenizer and three small JSON files."""
     import torch
 

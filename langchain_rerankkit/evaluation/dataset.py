@@ -170,7 +170,7 @@ def _question(row: Mapping[str, Any], file: Path | None, line: int) -> Question:
         msg = "The field must be a list of strings."
         raise DatasetError(msg, file=file, line=line, field="answers")
     documents = row.get("documents", {})
-    if isinstance(documents, Sequence) and not isinstance(documents, str):
+    if isinstance(documents, list) and all(isinstance(id_, str) for id_ in documents):
         documents = dict.fromkeys(documents, 1)
     if not isinstance(documents, Mapping) or not all(
         isinstance(id_, str) and isinstance(grade, int) for id_, grade in documents.items()

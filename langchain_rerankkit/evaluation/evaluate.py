@@ -41,7 +41,7 @@ def evaluate(  # noqa: PLR0913 - keyword-only settings, each with a default
     timed apart, and gets a line of its own, so "without reranker" is always in the table.
 
     Args:
-        systems: Systems by name, or a single one. Each is a retriever (any Runnable from a question to documents), a
+        systems: Systems by name, or a single one (a run needs a name). Each is a retriever (any Runnable from a question to documents), a
             reranker, a retriever with a compressor, or a ready-made run: a TREC file, or a mapping from question id to
             document ids (best first) or to scores by document id.
         dataset: Questions with gold.
@@ -126,7 +126,7 @@ class _Outcome:
 
 
 def _lines(systems: System | Mapping[str, System]) -> list[_Line]:
-    named = systems if isinstance(systems, Mapping) and not _is_run(systems) else {_default_name(systems): systems}
+    named = systems if isinstance(systems, Mapping) else {_default_name(systems): systems}
     if not named:
         msg = "Give at least one system to evaluate."
         raise ValueError(msg)
@@ -146,18 +146,12 @@ def _lines(systems: System | Mapping[str, System]) -> list[_Line]:
             lines.append(_Line(name, lines[0].source, system))
         elif isinstance(system, (str, Path)):
             lines.append(_Line(name, load_run(system)))
-        elif isinstance(system, Runnable) or _is_run(system):
+        elif isinstance(system, (Runnable, Mapping)):
             lines.append(_Line(name, system))
         else:
             msg = f"{name!r} is a {type(system).__name__}; a system is a retriever, a reranker, or a run."
             raise ValueError(msg)
     return lines
-
-
-def _is_run(system: Any) -> bool:
-    return isinstance(system, Mapping) and all(
-        isinstance(value, (Mapping, Sequence)) and not isinstance(value, str) for value in system.values()
-    )
 
 
 def _default_name(system: Any) -> str:

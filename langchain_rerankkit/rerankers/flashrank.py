@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -188,6 +189,7 @@ def _open_ranker(folder: Path, file: Path, max_length: int) -> Any:
     options = ort.SessionOptions()
     options.enable_cpu_mem_arena = False  # the arena never gives memory back (D9)
     ranker = flashrank.Ranker.__new__(flashrank.Ranker)
+    ranker.logger = logging.getLogger("flashrank")
     ranker.model_dir = folder
     ranker.llm_model = None
     ranker.session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])

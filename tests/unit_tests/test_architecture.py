@@ -1,0 +1,153 @@
+"""The rules of the folder tree, checked on the source."""
+
+import ast
+import subprocess
+import sys
+
+from pathlib import Path
+
+import pytest
+
+import langchain_rerankkit
+from langchain_rerankkit import Reranker
+
+ROOT = Path(langchain_rerankkit.__file__).parent
+PROJECT = ROOT.parent
+MODULES = {
+    ".".join(["langchain_rerankkit", *path.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__"): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
+
+# Who may import whom: the first prefix that fits a module says what it may import of ours. "errors", "_optional" and
+# the package's own sub-modules are free for all.
+ALLOWED = {
+    "errors": [],
+    "_optional": [],
+    "ranking": [],
+    "lexical": [],
+    "inference.batching": [],
+    "inference.similarity": ["vectorstores.reading"],
+    "inference": ["inference"],
+    "vectorstores": [],
+    "embedded": ["embedded", "inference"],
+    "evaluation.matching": ["lexical"],
+    "evaluation.metrics": [],
+    "evaluation": ["evaluation"],
+    "base": ["ranking"],
+    # A reranker never imports another one; combiners see only the base.
+    "rerankers": ["base", "ranking", "lexical", "inference", "embedded", "vectorstores.reading"],
+    "retrievers": ["base"],
+    "testing": ["base", "retrievers"],
+    "demo": ["embedded", "evaluation", "rerankers", "vectorstores", "base"],
+    "cli": ["base", "demo", ""],
+    "__main__": ["cli"],
+}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+
+
+def fits(name, prefixes):
+    return any(name == prefix or (prefix and name.startswith(f"{prefix}.")) for prefix in prefixes)
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "langchain_rerankkit"])
+def test_import_directions(module):
+    name = module.removeprefix("langchain_rerankkit.")
+    allowed = next(rule for prefix, rule in ALLOWED.items() if fits(name, [prefix]))
+    ours = [m.removeprefix("langchain_rerankkit").removeprefix(".") for m in imports(MODULES[module]) if m.startswith("langchain_rerankkit")]
+    wrong = [other for other in ours if other != name and not fits(other, [*allowed, "errors", "_optional"])]
+    assert not wrong, f"{name} may not import {wrong}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_is_unpickled_and_nothing_configures_logging(module):
+    source = MODULES[module].read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    if module != "langchain_rerankkit.testing":
+        assert not {"pickle", "dill", "cloudpickle", "joblib"} & set(imports(MODULES[module]))
+        assert not [node for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+    calls = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    assert not {"eval", "exec"} & calls
+    assert "basicConfig(" not in source
+
+
+def test_modules_stay_small():
+    long = {name: lines for name, path in MODULES.items() if (lines := len(path.read_text().splitlines())) > 400}
+    assert set(long) <= {"langchain_rerankkit.base", "langchain_rerankkit.vectorstores.faiss"}, long
+
+
+def fresh(code):
+    """What a fresh interpreter prints."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT
+    ).stdout
+
+
+HEAVY = (
+    "torch numpy scipy onnxruntime openvino transformers sentence_transformers tokenizers faiss openai flashrank "
+    "ir_measures bm25s Stemmer langchain_community langchain_classic pandas"
+).split()
+
+
+def test_importing_loads_nothing_heavy_and_takes_no_time():
+    code = f"""
+import sys, time
+import langchain_core.documents, langchain_core.runnables, langchain_core.retrievers, langchain_core.cross_encoders
+before = set(sys.modules)
+start = time.perf_counter()
+import langchain_rerankkit
+for name in langchain_rerankkit.__all__:
+    getattr(langchain_rerankkit, name)
+seconds = time.perf_counter() - start
+new = {{module.partition('.')[0] for module in set(sys.modules) - before}}
+print(sorted(new & set({HEAVY!r})), seconds)
+"""
+    results = [fresh(code).split("] ") for _ in range(3)]
+    assert {heavy for heavy, _ in results} == {"["}, results
+    # The bound of the design, not a benchmark: the best of three, since the machine may be busy.
+    assert min(float(seconds) for _, seconds in results) < 0.25
+
+
+def read_project():
+    tomllib = pytest.importorskip("tomllib", reason="the standard library reads TOML from Python 3.11")
+    return tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+
+
+def test_only_langchain_core_is_needed():
+    project = read_project()
+    assert project["dependencies"] == ["langchain-core>=1.0,<2"]
+    for extra, requirements in project["optional-dependencies"].items():
+        loose = [r for r in requirements if not any(sign in r for sign in (">=", "==", "[")) and "gt-all" not in r]
+        assert not loose, f"{extra} has no lower bound for {loose}"
+
+
+def test_every_public_name_is_there_and_every_extra_exists():
+    for name in langchain_rerankkit.__all__:
+        assert getattr(langchain_rerankkit, name) is not None
+    assert set(langchain_rerankkit.__all__) <= set(dir(langchain_rerankkit))
+    with pytest.raises(AttributeError, match="no attribute 'Rerankr'"):
+        langchain_rerankkit.Rerankr  # noqa: B018
+    extras = read_project()["optional-dependencies"]
+    for path in MODULES.values():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "require":
+                extra = next(k.value for k in node.keywords if k.arg == "extra")
+                assert getattr(extra, "value", "lexical") in extras, f"{path}: unknown extra"
+
+
+def test_every_reranker_is_exported_and_passes_the_conformance_suite():
+    tests = "\n".join(path.read_text() for path in (PROJECT / "tests/unit_tests/rerankers").glob("*.py"))
+    for name, path in MODULES.items():
+        if not name.startswith("langchain_rerankkit.rerankers."):
+            continue
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and any(getattr(base, "id", "") == "Reranker" for base in node.bases):
+                assert issubclass(getattr(langchain_rerankkit, node.name), Reranker)
+                assert f"class Test{node.name}(RerankerTests)" in tests, f"{node.name} lacks its test class"

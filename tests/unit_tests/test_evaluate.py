@@ -1,0 +1,240 @@
+import pytest
+from langchain_core.documents import Document
+from langchain_core.runnables import RunnableLambda, RunnablePassthrough
+
+from langchain_rerankkit import (
+    ContextualCompressionRetriever,
+    Dataset,
+    DatasetError,
+    FunctionReranker,
+    Question,
+    RetrievalEvaluator,
+    evaluate,
+)
+from langchain_rerankkit.testing import FixedRetriever
+
+CORPUS = tuple(
+    Document(id=id_, page_content=text)
+    for id_, text in {
+        "delhi": "Delhi is a city in India.",
+        "dunes": "The Indiana Dunes lie on a lake.",
+        "ganges": "The Ganges flows through India.",
+        "nile": "The Nile flows through Egypt.",
+        "empty": "Nothing of note.",
+    }.items()
+)
+DATASET = Dataset(
+    (
+        Question("q1", "Which river flows through India?", ("India",), {"ganges": 2, "delhi": 1}),
+        Question("q2", "Which river flows through Egypt?", ("Egypt",), {"nile": 1}),
+    ),
+    CORPUS,
+    "rivers",
+)
+
+
+def count_words(query, texts):
+    words = set(query.lower().strip("?").split())
+    return [len(words & set(text.lower().strip(".").split())) for text in texts]
+
+
+class CountingRetriever(FixedRetriever):
+    calls: list = []
+
+    def _get_relevant_documents(self, query, *, run_manager):
+        self.calls.append(query)
+        return super()._get_relevant_documents(query, run_manager=run_manager)
+
+
+def retriever():
+    return CountingRetriever(documents=list(CORPUS), calls=[])
+
+
+def test_a_reranker_reorders_the_baselines_candidates():
+    base = retriever()
+    report = evaluate({"first": base, "words": FunctionReranker(function=count_words)}, DATASET, ["mrr", "hit@1"])
+    assert report.baseline.name == "first"
+    assert report["first"].rankings["q1"] == [d.id for d in CORPUS]
+    assert report["words"].rankings["q1"][0] == "ganges"
+    assert report["words"].per_question == {"mrr": {"q1": 1.0, "q2": 1.0}, "hit@1": {"q1": 1.0, "q2": 1.0}}
+    assert report["first"].scores["mrr"] == pytest.approx((1 + 1 / 4) / 2)
+    assert len(base.calls) == 2, "the first stage is asked once for all systems"
+    assert report["first"].reranking is None
+    assert report["words"].reranking is not None
+    assert report["words"].retrieval == report["first"].retrieval
+
+
+def test_without_reranker_is_always_in_the_table():
+    base = retriever()
+    ours = ContextualCompressionRetriever(base_compressor=FunctionReranker(function=count_words), base_retriever=base)
+    report = evaluate(ours, DATASET, ["mrr"])
+    assert [s.name for s in report.systems] == [
+        "ContextualCompressionRetriever, without reranker",
+        "ContextualCompressionRetriever",
+    ]
+    assert len(base.calls) == 2
+    classic = pytest.importorskip("langchain_classic.retrievers")
+    theirs = classic.ContextualCompressionRetriever(
+        base_compressor=FunctionReranker(function=count_words), base_retriever=base
+    )
+    both = evaluate({"plain": base, "ours": ours, "theirs": theirs}, DATASET, ["mrr"])
+    assert [s.name for s in both.systems] == ["plain", "ours", "theirs"]
+    assert both["ours"].scores == both["theirs"].scores
+
+
+def test_k_of_the_compression_retriever_cuts():
+    cut = ContextualCompressionRetriever(
+        base_compressor=FunctionReranker(function=count_words), base_retriever=retriever(), k=1
+    )
+    report = evaluate({"cut": cut}, DATASET, ["mrr"])
+    assert [len(found) for found in report["cut"].rankings.values()] == [1, 1]
+
+
+def test_runs_are_systems(tmp_path):
+    trec = tmp_path / "run.trec"
+    trec.write_text("q1 Q0 delhi 1 0.5 x\nq1 Q0 ganges 2 0.9 x\nq2 Q0 nile 1 1 x\n")
+    systems = {
+        "ids": {"q1": ["delhi", "ganges"], "q2": []},
+        "scores": {"q1": {"delhi": 0.1, "ganges": 0.2}},
+        "file": trec,
+        "reranked": FunctionReranker(function=count_words),
+    }
+    assert evaluate({"only": systems["ids"]}, DATASET, ["hit@1"]).baseline.scores["hit@1"] == 0.5
+    report = evaluate(systems, DATASET, ["ndcg@10", "hit@1"])
+    assert report["ids"].rankings["q1"] == ["delhi", "ganges"]
+    assert report["scores"].rankings == {"q1": ["ganges", "delhi"], "q2": []}
+    assert report["file"].scores == {"ndcg@10": 1.0, "hit@1": 1.0}
+    assert report["ids"].scores["hit@1"] == 0.5
+    assert report["reranked"].rankings["q1"] == ["ganges", "delhi"]
+    assert report["ids"].retrieval is None
+
+
+def test_gold_by_answer_text_uses_whole_words_and_the_whole_corpus():
+    few = FixedRetriever(documents=[CORPUS[1], CORPUS[0]])
+    report = evaluate({"few": few}, DATASET, ["recall@5", "hit@1"], gold="answers")
+    assert report["few"].per_question["hit@1"]["q1"] == 0.0, "Indiana is not India"
+    assert report["few"].per_question["recall@5"]["q1"] == 0.5, "ganges holds the answer too and was not found"
+
+
+def test_gold_by_answer_text_without_corpus_pools_over_the_systems():
+    dataset = Dataset.from_questions([{"question": "Which?", "answers": "India"}])
+    systems = {
+        "one": FixedRetriever(documents=[CORPUS[0]]),
+        "two": FixedRetriever(documents=[CORPUS[0], CORPUS[2]]),
+    }
+    report = evaluate(systems, dataset, ["recall@5"])
+    assert report["one"].scores["recall@5"] == 0.5
+    assert any("relative to the documents" in note for note in report.notes)
+
+
+def test_documents_without_ids_can_be_judged_by_answer_but_not_by_id():
+    anonymous = FixedRetriever(documents=[Document(page_content="in India"), Document(page_content="in Egypt")])
+    assert evaluate(anonymous, DATASET, ["hit@1"], gold="answers").baseline.per_question["hit@1"]["q1"] == 1.0
+    with pytest.raises(ValueError, match="no id"):
+        evaluate(anonymous, DATASET, ["hit@1"])
+    by_text = evaluate(anonymous, DATASET, ["hit@1"], identity=lambda d: "nile" if "Egypt" in d.page_content else "x")
+    assert by_text.baseline.per_question["hit@1"] == {"q1": 0.0, "q2": 0.0}
+
+
+class TestNotes:
+    """What the report says aloud: each is a mistake that somebody published numbers with."""
+
+    def notes(self, systems, dataset=DATASET, **options):
+        return " ".join(evaluate(systems, dataset, ["mrr"], **options).notes)
+
+    def test_a_pool_of_one(self):
+        base = FixedRetriever(documents=[CORPUS[0]])
+        assert "nothing to rerank" in self.notes({"a": base, "b": FunctionReranker(function=count_words)})
+
+    def test_a_pool_no_larger_than_top_n(self):
+        reranker = FunctionReranker(function=count_words, top_n=5)
+        assert "can only reorder" in self.notes({"a": retriever(), "b": reranker})
+        assert "can only reorder" not in self.notes({"a": retriever(), "b": reranker.model_copy(update={"top_n": 3})})
+
+    def test_identical_rankings(self):
+        assert "ranks exactly like a" in self.notes({"a": retriever(), "b": retriever()})
+
+    def test_ties(self):
+        same = FunctionReranker(function=lambda query, texts: [0.0] * len(texts))
+        assert "all scores of each question are the same" in self.notes({"a": retriever(), "b": same})
+
+    def test_an_answer_in_no_document(self):
+        dataset = Dataset((*DATASET.questions, Question("q3", "Where?", ("Atlantis",))), CORPUS)
+        notes = self.notes(retriever(), dataset, gold="answers")
+        assert "1 of 3 questions whose answer occurs in no document are left out of the means: q3." in notes
+        zero = evaluate(retriever(), dataset, ["hit@5"], gold="answers", empty="zero")
+        assert zero.questions == 3
+        assert zero.baseline.scores["hit@5"] == pytest.approx(2 / 3)
+
+    def test_gold_that_is_not_in_the_corpus(self):
+        dataset = Dataset((Question("q", "Where?", (), {"atlantis": 1}),), CORPUS)
+        assert "no gold document in the corpus: q" in self.notes(retriever(), dataset)
+
+    def test_nothing_to_say(self):
+        assert self.notes({"a": retriever(), "b": FunctionReranker(function=count_words)}) == ""
+
+
+@pytest.mark.parametrize(
+    ("systems", "message"),
+    [
+        ({}, "at least one system"),
+        ({"r": FunctionReranker(function=count_words)}, "comes first"),
+        ({"x": 3}, "a system is"),
+        ({"run": {"q1": ["unknown"]}, "r": FunctionReranker(function=count_words)}, "corpus lacks"),
+    ],
+)
+def test_systems_that_cannot_be_evaluated(systems, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(systems, DATASET, ["mrr"])
+
+
+def test_bad_datasets_and_metrics():
+    with pytest.raises(ValueError, match="Unknown metric"):
+        evaluate(retriever(), DATASET, ["accuracy@1"])
+    with pytest.raises(ValueError, match="no gold"):
+        evaluate(retriever(), Dataset((Question("q", "?"),)), ["mrr"])
+    with pytest.raises(DatasetError, match="twice"):
+        Dataset((Question("q", "?"), Question("q", "?")))
+
+
+def test_the_table():
+    report = evaluate({"a|b": retriever(), "words": FunctionReranker(function=count_words)}, DATASET, ["mrr", "hit@1"])
+    lines = str(report).splitlines()
+    assert lines[0] == "rivers: 2 questions"
+    assert lines[2].split("|")[1:4] == [" system ", "   mrr ", " hit@1 "]
+    assert "| 0.625 | 0.500 |" in lines[4]
+    assert len({len(line) for line in lines[2:6]}) == 1, "aligned"
+    assert lines[4].startswith("| a\\|b   |")
+    assert report.to_dict()["systems"][1]["scores"]["mrr"] == 1.0
+
+
+class TestRetrievalEvaluator:
+    def test_in_a_chain(self):
+        chain = RunnablePassthrough.assign(
+            documents=RunnableLambda(lambda row: row["question"]) | retriever()
+        ) | RetrievalEvaluator(metrics=["mrr", "precision@5", "recall@5"])
+        scores = chain.invoke({"question": "Which river?", "answer": ["Egypt"]})
+        assert scores == pytest.approx({"mrr": 0.25, "precision@5": 0.2, "recall@5": 1.0})
+
+    def test_by_id(self):
+        evaluator = RetrievalEvaluator(metrics=["ndcg@5", "recall@5"])
+        documents = [CORPUS[0], CORPUS[2]]
+        row = {"question": "?", "documents": documents, "relevant": ["ganges", "nile"]}
+        assert evaluator.invoke(row)["recall@5"] == 0.5
+        assert evaluator.invoke({**row, "relevant": {"ganges": 2, "delhi": 1}})["ndcg@5"] == pytest.approx(0.8597, abs=1e-4)
+
+    def test_no_answer_in_any_document_scores_zero(self):
+        row = {"question": "?", "documents": list(CORPUS), "answer": "Atlantis"}
+        assert set(RetrievalEvaluator().invoke(row).values()) == {0.0}
+        assert set(RetrievalEvaluator().invoke({**row, "documents": []}).values()) == {0.0}
+
+    @pytest.mark.parametrize(
+        "row", [{}, {"documents": []}, {"documents": ["text"], "answer": "a"}, {"documents": [], "answer": 3}]
+    )
+    def test_bad_input(self, row):
+        with pytest.raises(TypeError):
+            RetrievalEvaluator().invoke(row)
+
+    def test_bad_metric(self):
+        with pytest.raises(ValueError, match="metric"):
+            RetrievalEvaluator(metrics=["accuracy"])

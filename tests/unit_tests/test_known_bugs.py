@@ -1,0 +1,167 @@
+"""Bugs that people reported of other rerankers. Each is shown on the package that has it, then not on ours.
+
+The numbers are rows of the collected reports. Where a package has repaired its bug, its half of the test fails: then
+take that half out.
+"""
+
+import math
+import subprocess
+import sys
+import textwrap
+import warnings
+
+import pytest
+from langchain_core.cross_encoders import BaseCrossEncoder
+from langchain_core.documents import Document
+
+from langchain_rerankkit import (
+    ContextualCompressionRetriever,
+    CrossEncoderReranker,
+    FlashRankReranker,
+    FunctionReranker,
+)
+from langchain_rerankkit.testing import FixedRetriever
+
+
+class FixedScores(BaseCrossEncoder):
+    def __init__(self, *scores):
+        self.scores = list(scores)
+
+    def score(self, text_pairs):
+        return self.scores
+
+
+def documents():
+    return [Document(page_content=text, id=text, metadata={"source": text}) for text in ("a", "b", "c")]
+
+
+@pytest.fixture
+def classic():
+    """langchain-classic's cross-encoder reranker over given scores."""
+    compressors = pytest.importorskip("langchain_classic.retrievers.document_compressors")
+    return lambda *scores: compressors.CrossEncoderReranker(model=FixedScores(*scores), top_n=9)
+
+
+@pytest.fixture
+def flashrank_ranker(flashrank_folder):
+    """flashrank's own Ranker over our small model."""
+    flashrank = pytest.importorskip("flashrank")
+    return flashrank.Ranker(flashrank_folder.name, cache_dir=str(flashrank_folder.parent), log_level="ERROR")
+
+
+@pytest.fixture
+def community(flashrank_ranker):
+    """langchain-community's FlashRank reranker over our small model."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the package says that it is sunset
+        compressors = pytest.importorskip("langchain_community.document_compressors")
+        module = pytest.importorskip("langchain_community.document_compressors.flashrank_rerank")
+    import flashrank
+
+    module.RerankRequest = flashrank.RerankRequest
+    compressors.FlashrankRerank.model_rebuild(_types_namespace={"Ranker": flashrank.Ranker})
+    return compressors.FlashrankRerank(client=flashrank_ranker, top_n=9)
+
+
+def test_row_1_the_score_is_thrown_away(classic):
+    assert "relevance_score" not in classic(0.1, 0.9, 0.5).compress_documents(documents(), "q")[0].metadata
+
+    ours = CrossEncoderReranker(client=FixedScores(0.1, 0.9, 0.5))
+    assert [d.metadata["relevance_score"] for d in ours.compress_documents(documents(), "q")] == [0.9, 0.5, 0.1]
+
+
+def test_row_2_metadata_is_lost_or_clobbered(community, flashrank_folder):
+    stale = [d.model_copy(update={"metadata": {"relevance_score": 123.0}}) for d in documents()]
+    theirs = community.compress_documents(stale, "which river")[0]
+    assert theirs.id is None
+    assert theirs.metadata["relevance_score"] == 123.0
+
+    ours = FlashRankReranker(model_path=str(flashrank_folder)).compress_documents(stale, "which river")
+    assert sorted(d.id for d in ours) == ["a", "b", "c"]
+    assert all(0 < d.metadata["relevance_score"] < 1 for d in ours)
+
+
+def test_row_3_the_callers_documents_are_changed(flashrank_ranker):
+    import flashrank
+
+    passages = [{"text": text} for text in ("a", "b", "c")]
+    flashrank_ranker.rerank(flashrank.RerankRequest("which river", passages))
+    assert all("score" in passage for passage in passages)
+
+    given = documents()
+    FlashRankReranker(client=flashrank_ranker).compress_documents(given, "which river")
+    assert given == documents()
+
+
+def test_row_6_a_nan_scrambles_the_order(classic):
+    scores = (0.5, math.nan, 0.9)
+    assert [d.id for d in classic(*scores).compress_documents(documents(), "q")][-1] == "c", "the best one is last"
+
+    with pytest.raises(ValueError, match="not finite"):
+        CrossEncoderReranker(client=FixedScores(*scores)).compress_documents(documents(), "q")
+    ours = CrossEncoderReranker(client=FixedScores(*scores), on_nan="last").compress_documents(documents(), "q")
+    assert [d.id for d in ours] == ["c", "a", "b"]
+
+
+def test_row_9_memory_grows_with_the_candidates(flashrank_folder):
+    def peak(call):
+        """Growth of the peak memory in MB over 200 candidates of 512 tokens, in a fresh process."""
+        code = f"""
+            import resource
+            import flashrank
+            from langchain_rerankkit import FlashRankReranker
+            texts = ["river city bridge " * 170] * 200
+            def ours(texts):
+                FlashRankReranker(model_path={str(flashrank_folder)!r}).rank("which river", texts)
+            def theirs(texts):
+                ranker = flashrank.Ranker({flashrank_folder.name!r}, cache_dir={str(flashrank_folder.parent)!r})
+                ranker.rerank(flashrank.RerankRequest("which river", [dict(text=text) for text in texts]))
+            {call}(texts[:1])
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            {call}(texts)
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+        """
+        out = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+        return int(out.stdout) / 1024
+
+    theirs, ours = peak("theirs"), peak("ours")
+    assert theirs > 500
+    assert ours < theirs / 4
+    assert ours < 150, "bounded by the token budget, not by the candidates"
+
+
+def test_row_33_an_error_loses_the_retrieved_documents():
+    classic = pytest.importorskip("langchain_classic.retrievers")
+
+    def fail(query, texts):
+        message = "down"
+        raise ConnectionError(message)
+
+    base = FixedRetriever(documents=documents())
+    with pytest.raises(ConnectionError):
+        classic.ContextualCompressionRetriever(
+            base_compressor=FunctionReranker(function=fail), base_retriever=base
+        ).invoke("q")
+
+    keep = FunctionReranker(function=fail, on_error="keep_order")
+    for retriever in (classic.ContextualCompressionRetriever, ContextualCompressionRetriever):
+        found = retriever(base_compressor=keep, base_retriever=base).invoke("q")
+        assert [d.id for d in found] == ["a", "b", "c"]
+        assert {d.metadata["rerank"]["status"] for d in found} == {"fallback"}
+
+
+def test_row_38_empty_input_fails_and_blank_texts_are_sent(community, flashrank_ranker):
+    with pytest.raises((IndexError, ValueError, TypeError, RuntimeError)):
+        community.compress_documents([], "which river")
+
+    sent = []
+
+    def remember(query, texts):
+        sent.extend(texts)
+        return [1.0] * len(texts)
+
+    assert FlashRankReranker(client=flashrank_ranker).compress_documents([], "which river") == []
+    texts = ["", "x", " \n"]
+    found = FunctionReranker(function=remember).compress_documents([Document(page_content=t) for t in texts], "q")
+    assert [d.page_content for d in found] == ["x", "", " \n"]
+    assert sent == ["x"], "a provider that refuses blank texts never sees one"
