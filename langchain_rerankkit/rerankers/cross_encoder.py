@@ -48,7 +48,8 @@ class CrossEncoderReranker(Reranker):
     probability."""
 
     instruction: str | None = None
-    """What the query asks for, for rerankers that are language models with a template of their own."""
+    """What to look for, in words. Rerankers that are language models have a place for it in their template; for others
+    it comes right before the query, so end it with a space."""
 
     device: str | None = None
     """``"cpu"``, ``"cuda"``, ``"mps"`` …; by default the fastest one found."""
@@ -141,8 +142,6 @@ class CrossEncoderReranker(Reranker):
             rows: Any = model.score(pairs)
         else:
             torch = require("torch", extra="local")
-            if self.instruction is not None:
-                _check_instruction(model, self.instruction)
             # A fast tokenizer is changed while it truncates and pads; two threads in it raise "Already borrowed".
             with _lock_of(model):
                 rows = model.predict(
@@ -208,11 +207,3 @@ def _ensure_padding(model: Any) -> None:
     config = getattr(getattr(model, "model", None), "config", None)
     if config is not None and getattr(config, "pad_token_id", None) is None:
         config.pad_token_id = tokenizer.pad_token_id
-
-
-def _check_instruction(model: Any, instruction: str) -> None:
-    probe = [("query", "text")]
-    plain, instructed = (model.preprocess(probe, prompt=prompt)["input_ids"].tolist() for prompt in (None, instruction))
-    if plain == instructed:
-        msg = "This model has no place for an instruction: its input is the same with and without. Leave it out."
-        raise ValueError(msg)
