@@ -65,7 +65,34 @@ _MODULES = {
     "evaluate": "evaluation.evaluate",
 }
 
-__all__ = [*_MODULES, "__version__"]  # noqa: PLE0604 - one list of names, spelled out above
+__all__ = [
+    "FAISS",
+    "BiEncoderReranker",
+    "ContextualCompressionRetriever",
+    "CrossEncoderReranker",
+    "Dataset",
+    "DatasetError",
+    "EmbeddedEmbeddings",
+    "EmbeddedReranker",
+    "EnsembleReranker",
+    "EvaluationReport",
+    "FlashRankReranker",
+    "FunctionReranker",
+    "IndexFormatError",
+    "LexicalReranker",
+    "MissingExtraError",
+    "ModelNotFoundError",
+    "Question",
+    "RankedDocument",
+    "RerankInput",
+    "RerankKitError",
+    "Reranker",
+    "RetrievalEvaluator",
+    "ScoreError",
+    "TermStatistics",
+    "__version__",
+    "evaluate",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -393,7 +393,7 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
 
     def _judge_many(self, inputs: Sequence[RerankInput]) -> list[Judged | Exception]:
         """Check inputs, ask the backend, check its answers. Combiners call it on their members."""
-        jobs = [self._prepare(input) for input in inputs]
+        jobs = [self._prepare(given) for given in inputs]
         requests = _to_judge(jobs)
         try:
             answers = self._score_many(requests) if requests else []
@@ -402,7 +402,7 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
         return self._align(jobs, answers)
 
     async def _ajudge_many(self, inputs: Sequence[RerankInput]) -> list[Judged | Exception]:
-        jobs = [self._prepare(input) for input in inputs]
+        jobs = [self._prepare(given) for given in inputs]
         requests = _to_judge(jobs)
         try:
             answers = await self._ascore_many(requests) if requests else []
@@ -466,7 +466,10 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
     def _fallback(self, job: _Job, error: Exception) -> Judged:
         count = len(job.documents)
         _logger.warning(
-            "%s failed (%s): %d documents keep the order they came in.", type(self).__name__, type(error).__name__, count
+            "%s failed (%s): %d documents keep the order they came in.",
+            type(self).__name__,
+            type(error).__name__,
+            count,
         )
         return Judged(job.documents, [-math.inf] * count, ["fallback"] * count, type(error).__name__)
 

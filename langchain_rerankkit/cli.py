@@ -44,7 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (RerankKitError, ValidationError, OSError, ValueError, TypeError) as error:
+    except ValidationError as error:
+        mistakes = [f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}" for mistake in error.errors()]
+        print(f"rerankkit: {'; '.join(mistakes)}", file=sys.stderr)
+        return 2
+    except (RerankKitError, OSError, ValueError, TypeError) as error:
         print(f"rerankkit: {error}", file=sys.stderr)
         return 2
     return 0
@@ -118,7 +122,7 @@ def _reranker(spec: str, fields: dict[str, Any]) -> Reranker:
         raise ValueError(msg) from error
     if not (isinstance(kind, type) and issubclass(kind, Reranker)):
         msg = f"{spec!r} is not a Reranker class."
-        raise ValueError(msg)
+        raise TypeError(msg)
     return kind(**fields)
 
 

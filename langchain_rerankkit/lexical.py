@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from langchain_rerankkit._optional import require
 
-__all__ = ["B", "K1", "UNSPACED", "Analyser", "TermStatistics", "analyser", "bm25", "bm25_limit"]
+__all__ = ["K1", "UNSPACED", "Analyser", "B", "TermStatistics", "analyser", "bm25", "bm25_limit"]
 
 Analyser = Callable[[str], list[str]]
 """Turns a text into terms."""

@@ -26,7 +26,7 @@ from langchain_core.callbacks import CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.load import dumps, loads
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 from pydantic import ValidationError
 
@@ -43,9 +43,7 @@ class FixedRetriever(BaseRetriever):
     documents: list[Document]
     """What it returns."""
 
-    def _get_relevant_documents(
-        self, query: str, *, run_manager: CallbackManagerForRetrieverRun
-    ) -> list[Document]:
+    def _get_relevant_documents(self, query: str, *, run_manager: CallbackManagerForRetrieverRun) -> list[Document]:
         return list(self.documents)
 
 
@@ -202,7 +200,7 @@ class RerankerTests(ABC):
         answers: list[Callable[[list[str]], Any]] = [
             lambda texts: [1.0] * (len(texts) - 1),
             lambda texts: [1.0] * (len(texts) + 1),
-            lambda texts: [],
+            lambda _: [],
             lambda texts: [None] * len(texts),
             lambda texts: [[1.0, 2.0]] * len(texts),
         ]
@@ -214,9 +212,7 @@ class RerankerTests(ABC):
             assert [document.id for document in kept] == [document.id for document in documents]
             assert {document.metadata["rerank"]["status"] for document in kept} == {"fallback"}
 
-    def test_10_scores_that_are_not_finite(
-        self, documents: list[Document], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_10_scores_that_are_not_finite(self, documents: list[Document], monkeypatch: pytest.MonkeyPatch) -> None:
         """NaN and infinity raise, or go last by policy and say so; they never enter the sort."""
         bad = [0.5, math.nan, 0.9, math.inf, 0.7, -math.inf]
         strict, lenient = self.make_reranker(), self.make_reranker(on_nan="last")
@@ -265,13 +261,13 @@ class RerankerTests(ABC):
     ) -> None:
         """Each call is one run of type retriever, nested in its caller's, and errors are recorded in it."""
         collector = RunCollectorCallbackHandler()
-        chain = RunnableLambda(lambda documents: reranker.compress_documents(documents, self.query))
+        chain: Runnable[Any, Any] = RunnableLambda(lambda documents: reranker.compress_documents(documents, self.query))
         chain.invoke(documents, {"callbacks": [collector]})
         (parent,) = collector.traced_runs
         (run,) = parent.child_runs
         assert (run.name, run.run_type, run.error) == (type(reranker).__name__, "retriever", None)
         assert len((run.outputs or {})["output"]) == len(documents)
-        _answer(monkeypatch, reranker, lambda texts: [])
+        _answer(monkeypatch, reranker, lambda _: [])
         collector = RunCollectorCallbackHandler()
         with pytest.raises(ScoreError):
             reranker.invoke(_input(self.query, documents), {"callbacks": [collector]})
@@ -288,7 +284,7 @@ class RerankerTests(ABC):
         self, reranker: Reranker, documents: list[Document], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Secrets are in no repr, dump, trace or exception; texts are in no exception."""
-        _answer(monkeypatch, reranker, lambda texts: [])
+        _answer(monkeypatch, reranker, lambda _: [])
         collector = RunCollectorCallbackHandler()
         with pytest.raises(ScoreError) as caught:
             reranker.invoke(_input(self.query, documents), {"callbacks": [collector]})
@@ -320,9 +316,7 @@ class RerankerTests(ABC):
             for other in (copy.deepcopy(fresh), pickle.loads(pickle.dumps(fresh))):
                 self._assert_same(other.invoke(_input(self.query, documents)), expected)
 
-    def test_18_constructing_loads_nothing(
-        self, documents: list[Document], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_18_constructing_loads_nothing(self, documents: list[Document], monkeypatch: pytest.MonkeyPatch) -> None:
         """The constructor neither imports nor reads a model; a missing package says which extra to install."""
         _forbid(monkeypatch, self.make_reranker(), "_load")
         if self.required_module is not None:
@@ -347,9 +341,7 @@ class RerankerTests(ABC):
         self._assert_same(theirs.invoke(self.query), expected)
         self._assert_same(asyncio.run(theirs.ainvoke(self.query)), expected)
 
-    def test_20_threads(
-        self, reranker: Reranker, documents: list[Document], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_20_threads(self, reranker: Reranker, documents: list[Document], monkeypatch: pytest.MonkeyPatch) -> None:
         """32 threads on a fresh reranker: one load, and the scores of a serial run."""
         expected = {n: reranker.invoke(_input(self.query, documents[:n])) for n in range(1, len(documents) + 1)}
         loads_seen = []
@@ -388,7 +380,7 @@ def _input(query: str, documents: Sequence[Document]) -> RerankInput:
 def _answer(monkeypatch: pytest.MonkeyPatch, reranker: Reranker, answer: Callable[[list[str]], Any]) -> None:
     """Let the backend answer what we say."""
     monkeypatch.setattr(
-        type(reranker), "_score_many", lambda self, requests: [answer(request.texts) for request in requests]
+        type(reranker), "_score_many", lambda _, requests: [answer(request.texts) for request in requests]
     )
 
 

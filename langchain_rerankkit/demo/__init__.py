@@ -74,7 +74,9 @@ def _models_on_disk() -> Iterator[tuple[str, Reranker]]:
         for path in (sorted(folder.iterdir()) if folder.is_dir() else [])
         if path.is_dir() and not path.name.startswith(".")
     ]
-    for reranker in [*flashrank, CrossEncoderReranker(model=_CROSS_ENCODER, local_files_only=True)]:
+    cross_encoder = CrossEncoderReranker(model=_CROSS_ENCODER, local_files_only=True)
+    rerankers: list[FlashRankReranker | CrossEncoderReranker] = [*flashrank, cross_encoder]
+    for reranker in rerankers:
         try:
             reranker.warmup()
         except (ImportError, OSError):

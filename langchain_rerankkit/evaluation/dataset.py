@@ -177,9 +177,7 @@ def _question(row: Mapping[str, Any], file: Path | None, line: int) -> Question:
     ):
         msg = "The field must map document ids to whole-number grades (or be a list of ids)."
         raise DatasetError(msg, file=file, line=line, field="documents")
-    return Question(
-        _text(row, "id", file, line), _text(row, "question", file, line), tuple(answers), dict(documents)
-    )
+    return Question(_text(row, "id", file, line), _text(row, "question", file, line), tuple(answers), dict(documents))
 
 
 def _document(row: Mapping[str, Any], file: Path, line: int) -> Document:

@@ -24,7 +24,7 @@ System = Any
 """A retriever, a reranker or other document compressor, a retriever with a compressor, or a run."""
 
 
-def evaluate(  # noqa: PLR0913 - keyword-only settings, each with a default
+def evaluate(
     systems: System | Mapping[str, System],
     dataset: Dataset,
     metrics: Iterable[str] = DEFAULT_METRICS,

@@ -117,12 +117,12 @@ class EvaluationReport:
 
 
 def _milliseconds(latency: Latency | None) -> str:
-    return "–" if latency is None else f"{latency.p50 * 1e3:.1f} / {latency.p95 * 1e3:.1f}"
+    return "-" if latency is None else f"{latency.p50 * 1e3:.1f} / {latency.p95 * 1e3:.1f}"
 
 
 def _first_call(system: SystemResult) -> str:
     stages = [stage.first for stage in (system.retrieval, system.reranking) if stage is not None]
-    return f"{sum(stages) * 1e3:.0f}" if stages else "–"
+    return f"{sum(stages) * 1e3:.0f}" if stages else "-"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -130,7 +130,9 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     lines = [
-        "| " + " | ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]) + " |"
+        "| "
+        + " | ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        + " |"
         for row in cells
     ]
     rule = "|-" + "-" * widths[0] + "-|" + "|".join("-" * (width + 1) + ":" for width in widths[1:]) + "|"

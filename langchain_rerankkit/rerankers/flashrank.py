@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import stat
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -188,6 +189,8 @@ def _open_ranker(folder: Path, file: Path, max_length: int) -> Any:
     ort = require("onnxruntime", extra="flashrank")
     options = ort.SessionOptions()
     options.enable_cpu_mem_arena = False  # the arena never gives memory back (D9)
+    # Threads that spin between passes would take the processor from the rest of the program.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     ranker = flashrank.Ranker.__new__(flashrank.Ranker)
     ranker.logger = logging.getLogger("flashrank")
     ranker.model_dir = folder
@@ -220,7 +223,9 @@ def _download(url: str, folder: Path, checksum: str | None) -> None:
             )
             raise ModelNotFoundError(msg, searched=[folder]) from error
         if checksum is not None and digest.hexdigest() != checksum.lower():
-            msg = f"The archive at {url} has the checksum {digest.hexdigest()}, not the one pinned; it was not unpacked."
+            msg = (
+                f"The archive at {url} has the checksum {digest.hexdigest()}, not the one pinned; it was not unpacked."
+            )
             raise ModelNotFoundError(msg)
         unpacked = _unpack(archive, Path(scratch) / "unpacked", folder.name)
         if not folder.exists():  # another process may have been faster
@@ -234,8 +239,15 @@ def _unpack(archive: Path, target: Path, name: str) -> Path:
             members = [member for member in bundle.infolist() if not member.is_dir()]
             for member in members:
                 parts = PurePosixPath(member.filename).parts
-                if parts[0] != name or ".." in parts or "\\" in member.filename or (member.external_attr >> 28) == 0xA:
-                    msg = f"The archive holds {member.filename!r}, which is not a file of {name!r}; it was not unpacked."
+                if (
+                    parts[0] != name
+                    or ".." in parts
+                    or "\\" in member.filename
+                    or stat.S_ISLNK(member.external_attr >> 16)
+                ):
+                    msg = (
+                        f"The archive holds {member.filename!r}, which is not a file of {name!r}; it was not unpacked."
+                    )
                     raise ModelNotFoundError(msg)
             if sum(member.file_size for member in members) > _MAX_BYTES:
                 msg = f"The archive unpacks to more than {_MAX_BYTES >> 30} GiB; it was not unpacked."

@@ -91,9 +91,7 @@ class ContextualCompressionRetriever(BaseRetriever):
             )
             return _merged(found, dict(zip(pending, reranked, strict=True)))
 
-        return self._batch_with_config(
-            run, inputs, config, return_exceptions=return_exceptions, run_type="retriever"
-        )
+        return self._batch_with_config(run, inputs, config, return_exceptions=return_exceptions, run_type="retriever")
 
     @override
     async def abatch(

@@ -213,7 +213,10 @@ def test_changing_the_model_loads_again_and_changing_the_cut_does_not():
 def test_in_a_chain_with_retry_and_fallbacks():
     chain = {"query": RunnablePassthrough(), "documents": RunnableLambda(lambda q: [Document(page_content=q)])}
     broken = FunctionReranker(function=lambda query, texts: [])
-    result = (chain | broken.with_retry(stop_after_attempt=2, wait_exponential_jitter=False).with_fallbacks([LengthReranker()])).invoke("abc")
+    result = (
+        chain
+        | broken.with_retry(stop_after_attempt=2, wait_exponential_jitter=False).with_fallbacks([LengthReranker()])
+    ).invoke("abc")
     assert result[0].metadata["relevance_score"] == 3.0
     with pytest.raises(ScoreError):
         (chain | broken).invoke("abc")

@@ -110,5 +110,7 @@ def test_bm25_runs_reproduce_the_published_figures(data_folder):
 
     expected = {"noveleval": 0.678, "anthropic-docs": 0.626, "hotpotqa-100": 0.787, "medquad-liveqa": 0.553}
     for name, value in expected.items():
-        report = evaluate({"bm25": data_folder / name / "runs" / "bm25.trec"}, Dataset.load(data_folder / name), ["ndcg@10"])
+        report = evaluate(
+            {"bm25": data_folder / name / "runs" / "bm25.trec"}, Dataset.load(data_folder / name), ["ndcg@10"]
+        )
         assert report["bm25"].scores["ndcg@10"] == pytest.approx(value, abs=0.0006), name

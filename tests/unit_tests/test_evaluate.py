@@ -221,7 +221,9 @@ class TestRetrievalEvaluator:
         documents = [CORPUS[0], CORPUS[2]]
         row = {"question": "?", "documents": documents, "relevant": ["ganges", "nile"]}
         assert evaluator.invoke(row)["recall@5"] == 0.5
-        assert evaluator.invoke({**row, "relevant": {"ganges": 2, "delhi": 1}})["ndcg@5"] == pytest.approx(0.8597, abs=1e-4)
+        assert evaluator.invoke({**row, "relevant": {"ganges": 2, "delhi": 1}})["ndcg@5"] == pytest.approx(
+            0.8597, abs=1e-4
+        )
 
     def test_no_answer_in_any_document_scores_zero(self):
         row = {"question": "?", "documents": list(CORPUS), "answer": "Atlantis"}

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -24,7 +25,7 @@ def test_best_first_is_a_stable_descending_permutation(scores):
     assert sorted(order) == list(range(len(scores)))
     finite = [i for i in order if math.isfinite(scores[i])]
     assert finite == order[: len(finite)], "scores that are not finite go last"
-    for a, b in zip(finite, finite[1:], strict=False):
+    for a, b in pairwise(finite):
         assert (scores[a], -a) > (scores[b], -b)
     assert order[len(finite) :] == sorted(order[len(finite) :])
 
