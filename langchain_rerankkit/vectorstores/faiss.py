@@ -19,28 +19,18 @@ To move a store that langchain-community saved — and only one you trust, since
         metadatas=[document.metadata for document in documents],
         ids=[document.id for document in documents],
     )
-
-A saved store is three files::
-
-    index.manifest.json       format, version, distance, dimension, count, and the SHA-256 of the other two
-    index-<16 digits>.jsonl   one document a line, in the order of the vectors; the digits begin its SHA-256
-    index-<16 digits>.faiss   a flat index in faiss's own format; likewise
 """
 
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import math
 import operator
 import os
-import re
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.documents import Document
@@ -51,6 +41,8 @@ from typing_extensions import Self, override
 
 from langchain_rerankkit._optional import require
 from langchain_rerankkit.errors import IndexFormatError
+from langchain_rerankkit.vectorstores.filters import Filter, compile_filter
+from langchain_rerankkit.vectorstores.saved import Saved, read_folder, write_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +50,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FAISS"]
 
-Filter = Mapping[str, Any] | Callable[[dict[str, Any]], bool]
 Ids = Iterable[str | None] | None
 Metadatas = Iterable[Mapping[str, Any] | None] | None
 Pairs = Iterable[tuple[str, Sequence[float]]]
@@ -66,26 +57,6 @@ Pairs = Iterable[tuple[str, Sequence[float]]]
 # langchain-community's DistanceStrategy, and our names.
 _DISTANCES = {"EUCLIDEAN_DISTANCE": "euclidean", "COSINE": "cosine", "MAX_INNER_PRODUCT": "inner_product"}
 _LARGEST = 8e37  # of a vector's squared length: four times this still fits float32, so that no distance overflows
-_saving = threading.Lock()  # the clean-up of one save must not take the files of another
-_MANIFEST = {  # every key, and the JSON of its value
-    "format": '"langchain-rerankkit-faiss"',
-    "version": "1",
-    "distance": '"(euclidean|cosine|inner_product)"',
-    "dimension": "[0-9]+",
-    "count": "[0-9]+",
-    "documents_sha256": '"[0-9a-f]{64}"',
-    "index_sha256": '"[0-9a-f]{64}"',
-}
-_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
-    "$eq": operator.eq,
-    "$neq": operator.ne,
-    "$gt": operator.gt,
-    "$gte": operator.ge,
-    "$lt": operator.lt,
-    "$lte": operator.le,
-    "$in": lambda value, choices: value in choices,
-    "$nin": lambda value, choices: value not in choices,
-}
 
 
 class FAISS(VectorStore):
@@ -362,28 +333,10 @@ class FAISS(VectorStore):
                 number, a key that is not a str); names the document and the key, and nothing is written.
             ValueError: If the name is a path.
         """
-        path = _manifest_path(folder_path, index_name)
         with self._lock.reading():
             documents, dimension = list(self._documents), self._index.d
             index = require("faiss", extra="faiss").serialize_index(self._index).tobytes()
-        lines = b"".join(map(_to_line, documents))
-        manifest = {
-            "format": "langchain-rerankkit-faiss",
-            "version": 1,
-            "distance": self.distance,
-            "dimension": dimension,
-            "count": len(documents),
-            "documents_sha256": hashlib.sha256(lines).hexdigest(),
-            "index_sha256": hashlib.sha256(index).hexdigest(),
-        }
-        files = dict(zip(_data_paths(path, manifest), (lines, index), strict=True))
-        files[path] = json.dumps(manifest, indent=2).encode()  # last
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _saving:
-            replaced = path.stat().st_mtime_ns if path.exists() else 0
-            for file, data in files.items():
-                _write(file, data)
-            _remove_earlier(path, replaced, keep=files)
+        write_folder(folder_path, index_name, documents, index, distance=self.distance, dimension=dimension)
 
     @classmethod
     def load_local(
@@ -412,16 +365,11 @@ class FAISS(VectorStore):
         Raises:
             IndexFormatError: If a file is missing, damaged, foreign, or of an unknown version; names the file.
         """
-        path = _manifest_path(folder_path, index_name)
-        manifest = _read_manifest(path)
-        store = cls(embeddings, distance=manifest["distance"], **kwargs)
-        documents, index = _data_paths(path, manifest)
-        store._documents = _from_lines(documents, _read(documents, manifest["documents_sha256"]))
-        store._rows = {document.id: row for row, document in enumerate(store._documents)}
-        if not len(store._rows) == len(store._documents) == manifest["count"]:
-            msg = f"{documents}: {manifest['count']} documents of different ids are expected, {len(store._rows)} found."
-            raise IndexFormatError(msg)
-        store._index = store._parse_index(index, _read(index, manifest["index_sha256"]), manifest)
+        saved = read_folder(folder_path, index_name)
+        store = cls(embeddings, distance=saved.distance, **kwargs)
+        store._documents = saved.documents
+        store._rows = {document.id: row for row, document in enumerate(saved.documents)}
+        store._index = store._parse_index(saved)
         return store
 
     def _put(self, documents: list[Document], vectors: Any) -> list[str]:
@@ -457,7 +405,7 @@ class FAISS(VectorStore):
             raise ValueError(msg)
         faiss, np = require("faiss", extra="faiss"), require("numpy", extra="faiss")
         query = self._matrix([embedding], 1)
-        matching = None if filter is None else self._matching(_compile(filter))
+        matching = None if filter is None else self._matching(compile_filter(filter))
         with self._lock.reading():
             # With a selector, even of all, faiss keeps a query on one thread. Without, it divides it between threads
             # that wait for each other: 3 times slower on two busy cores, and no help to a server with many queries.
@@ -522,19 +470,21 @@ class FAISS(VectorStore):
         faiss = require("faiss", extra="faiss")
         return (faiss.IndexFlatL2 if self.distance == "euclidean" else faiss.IndexFlatIP)(dimension)
 
-    def _parse_index(self, path: Path, data: bytes, manifest: Mapping[str, Any]) -> Any:
+    def _parse_index(self, saved: Saved) -> Any:
         faiss, np = require("faiss", extra="faiss"), require("numpy", extra="faiss")
-        empty, shape = self._flat_index(0), (manifest["count"], manifest["dimension"])
+        empty, shape = self._flat_index(0), saved.shape
         index: Any = None
-        if data[:4] == faiss.serialize_index(empty)[:4].tobytes():  # they choose which of faiss's many parsers runs
+        if (
+            saved.index[:4] == faiss.serialize_index(empty)[:4].tobytes()
+        ):  # they choose which of faiss's many parsers runs
             with suppress(RuntimeError, MemoryError):
-                index = faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
+                index = faiss.deserialize_index(np.frombuffer(saved.index, dtype=np.uint8))
         sound = index is not None and (index.ntotal, index.d, index.metric_type) == (*shape, empty.metric_type)
         if sound and index.ntotal:  # a NaN would match no query, and break the count of results
             vectors = faiss.rev_swig_ptr(index.get_xb(), math.prod(shape)).reshape(shape)
             sound = (_squared_lengths(vectors) < _LARGEST).all()
         if not sound:
-            msg = f"{path}: not {shape[0]} finite vectors of dimension {shape[1]} for {self.distance} distance."
+            msg = f"{saved.index_path}: not {shape[0]} finite vectors of dimension {shape[1]} for {self.distance} distance."
             raise IndexFormatError(msg)
         return index
 
@@ -591,162 +541,4 @@ def _make_documents(texts: Iterable[str], metadatas: Iterable[Any] | None, ids: 
     if len({document.id for document in documents}) < len(documents):
         msg = "An id comes twice."
         raise ValueError(msg)
-    return documents
-
-
-def _compile(filter: Filter) -> Callable[[dict[str, Any]], bool]:
-    """A test of one document's metadata."""
-    if callable(filter):
-        return lambda metadata: bool(filter(dict(metadata)))
-    if not isinstance(filter, Mapping):
-        msg = f"filter must be a dict, or a function of the metadata, not {type(filter).__name__}."
-        raise TypeError(msg)
-    tests = [_compile_condition(key, condition) for key, condition in filter.items()]
-    return tests[0] if len(tests) == 1 else lambda metadata: all(test(metadata) for test in tests)
-
-
-def _compile_condition(key: str, condition: Any) -> Callable[[dict[str, Any]], bool]:
-    if key in ("$and", "$or"):
-        combine, parts = (all if key == "$and" else any), [_compile(part) for part in condition]
-        return lambda metadata: combine(part(metadata) for part in parts)
-    if key == "$not":
-        part = _compile(condition)
-        return lambda metadata: not part(metadata)
-    if not isinstance(condition, Mapping):
-        condition = {"$in" if isinstance(condition, list) else "$eq": condition}
-    if str(key).startswith("$") or not condition or condition.keys() - _OPERATORS:
-        msg = f"filter: no such operator in {key!r} or its keys {list(condition)}. A dict is compared by {{'$eq': …}}."
-        raise ValueError(msg)
-
-    comparisons = [(_OPERATORS[name], operand) for name, operand in condition.items()]
-
-    def test(metadata: dict[str, Any]) -> bool:
-        value = metadata.get(key)
-        try:
-            for compare, operand in comparisons:  # a loop, for speed
-                if not compare(value, operand):
-                    return False
-        except TypeError:  # None > 3: a document that lacks the key does not match
-            return False
-        return True
-
-    return test
-
-
-def _manifest_path(folder: str | os.PathLike[str], name: str) -> Path:
-    if Path(name).name != name:
-        msg = f"index_name must be a plain name, not {name!r}."
-        raise ValueError(msg)
-    return Path(folder) / f"{name}.manifest.json"
-
-
-def _data_paths(manifest: Path, sums: Mapping[str, Any]) -> tuple[Path, Path]:
-    """Documents and index. The names are made of checksums and the manifest's own name: no file can name another."""
-    name = manifest.name.removesuffix(".manifest.json")
-    return (
-        manifest.with_name(f"{name}-{sums['documents_sha256'][:16]}.jsonl"),
-        manifest.with_name(f"{name}-{sums['index_sha256'][:16]}.faiss"),
-    )
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Replace a file in one step, so that it is there as a whole or not at all, even after a loss of power."""
-    new = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with new.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)  # noqa: PTH105 - Path.replace would do the same; tests make this one fail
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def _remove_earlier(manifest: Path, replaced: int, keep: Iterable[Path]) -> None:
-    """Remove files of earlier saves, up to the time of the manifest that was replaced, in nanoseconds.
-
-    Younger ones stay until the next save but one: another process may be about to write the manifest that names them.
-    """
-    name = re.escape(manifest.name.removesuffix(".manifest.json"))
-    ours = re.compile(rf"{name}(-[0-9a-f]{{16}}\.(jsonl|faiss)|\.manifest\.json)(\.[0-9a-f]{{32}}\.tmp)?")
-    for file in set(manifest.parent.iterdir()) - set(keep):
-        with suppress(OSError):
-            if ours.fullmatch(file.name) and file.stat().st_mtime_ns <= replaced:
-                file.unlink()
-
-
-def _read(path: Path, sha256: str) -> bytes:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        msg = f"{path}: missing, though the manifest names it."
-        raise IndexFormatError(msg) from error
-    if hashlib.sha256(data).hexdigest() != sha256:
-        msg = f"{path}: damaged or changed since it was saved: its SHA-256 is not the manifest's."
-        raise IndexFormatError(msg)
-    return data
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        msg = f"{path}: missing; nothing that FAISS.save_local of langchain-rerankkit saved."
-        if (pickled := path.with_name(path.name.removesuffix(".manifest.json") + ".pkl")).exists():
-            msg = (
-                f"{pickled}: a pickle, as langchain-community saves its index. Loading it can run any code, so this "
-                "package never opens one. If you trust it, load it with langchain-community and hand the documents and "
-                "vectors to FAISS.from_embeddings, then save; langchain_rerankkit.vectorstores.faiss shows how."
-            )
-        raise IndexFormatError(msg) from error
-    except (ValueError, RecursionError) as error:
-        msg = f"{path}: not JSON, so not a manifest of this package, or damaged."
-        raise IndexFormatError(msg) from error
-    known = isinstance(manifest, dict) and manifest.keys() == _MANIFEST.keys()
-    wrong = [name for name, form in _MANIFEST.items() if known and not re.fullmatch(form, json.dumps(manifest[name]))]
-    if not known or wrong:
-        msg = f"{path}: wrong {', '.join(wrong) or 'keys'}: foreign, damaged, or saved by a newer release."
-        raise IndexFormatError(msg)
-    return dict(manifest)
-
-
-def _to_line(document: Document) -> bytes:
-    for key, value in document.metadata.items():
-        if problem := _unsaveable({key: value}):
-            msg = f"Document {document.id!r}, metadata {key!r}: {problem} would not come back from JSON as it is."
-            raise TypeError(msg)
-    line = {"id": document.id, "text": document.page_content, "metadata": document.metadata}
-    return json.dumps(line, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
-
-
-def _unsaveable(value: Any) -> str:
-    """What in a value JSON would refuse or change; nothing if all is well."""
-    kind = type(value)
-    if kind is dict and not all(type(key) is str for key in value):
-        return "a key that is not a str"
-    if kind in (dict, list):
-        return next(filter(None, map(_unsaveable, value.values() if kind is dict else value)), "")
-    if kind is int and value.bit_length() > 10_000:  # noqa: PLR2004 - Python neither prints nor reads such
-        return "so large an int"
-    if kind is float and not math.isfinite(value):
-        return "a float that is not finite"
-    return "" if kind in (str, int, float, bool, type(None)) else f"a {kind.__module__}.{kind.__qualname__}"
-
-
-def _from_lines(path: Path, data: bytes) -> list[Document]:
-    documents = []
-    for number, line in enumerate(data.split(b"\n")[:-1], start=1):
-        try:
-            entry = json.loads(line.decode("utf-8", "surrogatepass"))
-            documents.append(Document(page_content=entry["text"], metadata=entry["metadata"], id=entry["id"] + ""))
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
-            msg = f"{path}: line {number} is not a document."
-            raise IndexFormatError(msg) from error
     return documents
