@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from langchain_rerankkit.embedded.embeddings import EmbeddedEmbeddings
 from langchain_rerankkit.evaluation.dataset import Dataset
 from langchain_rerankkit.evaluation.evaluate import evaluate
+from langchain_rerankkit.rerankers.bi_encoder import BiEncoderReranker
 from langchain_rerankkit.rerankers.cross_encoder import CrossEncoderReranker
 from langchain_rerankkit.rerankers.embedded import EmbeddedReranker
+from langchain_rerankkit.rerankers.ensemble import EnsembleReranker
 from langchain_rerankkit.rerankers.flashrank import FlashRankReranker, default_cache_dir
 from langchain_rerankkit.rerankers.lexical import LexicalReranker
 from langchain_rerankkit.vectorstores.faiss import FAISS
@@ -47,10 +49,12 @@ def run_demo() -> Iterator[str]:
     yield f"FAISS store built with the embedded all-MiniLM-L6-v2 in {time.perf_counter() - start:.1f} s, no download."
 
     retriever = store.as_retriever(search_kwargs={"k": _CANDIDATES})
+    cosine, words = BiEncoderReranker(embeddings=EmbeddedEmbeddings(), store=store), LexicalReranker.from_store(store)
     systems = {
         "FAISS alone": retriever,
-        "+ LexicalReranker, idf from candidates": LexicalReranker(),
-        "+ LexicalReranker, idf from store": LexicalReranker.from_store(store),
+        "+ LexicalReranker, idf of candidates": LexicalReranker(),
+        "+ LexicalReranker, idf of store": words,
+        "+ EnsembleReranker, reciprocal ranks": EnsembleReranker(rerankers=[cosine, words], method="rrf"),
         "+ EmbeddedReranker": EmbeddedReranker.from_store(store),
         **dict(_models_on_disk()),
     }

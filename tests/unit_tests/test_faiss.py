@@ -1062,14 +1062,6 @@ def test_imports():
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
-def test_the_package_has_no_other_names():
-    from langchain_rerankkit import vectorstores
-
-    assert dir(vectorstores) == ["FAISS"]
-    with pytest.raises(AttributeError, match="no attribute 'Chroma'"):
-        vectorstores.Chroma  # noqa: B018
-
-
 @pytest.mark.parametrize("name", ["faiss", "numpy"])
 def test_a_missing_library_is_named(monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)

@@ -7,7 +7,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_rerankkit import FAISS, EmbeddedEmbeddings, EmbeddedReranker, TermStatistics
 from langchain_rerankkit.demo import load_demo
 from langchain_rerankkit.testing import RerankerTests
-from tests.benchmarks import embedded_quality
+from tests.benchmarks import quality
 
 
 class TestEmbeddedReranker(RerankerTests):
@@ -102,7 +102,7 @@ def test_asynchronous_calls_do_not_block_the_loop():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["noveleval", "anthropic-docs", "hotpotqa-100"])
 def test_no_test_set_loses_more_than_a_point(data_folder, name):
-    scores = embedded_quality.measure(data_folder / name)
+    scores = quality.measure(data_folder / name)
     for system in ("EmbeddedReranker", "EmbeddedReranker, statistics of the collection"):
         assert scores[system] > scores["cosine alone"] - 0.01
         assert scores[system] > scores["BM25"]

@@ -1,6 +1,6 @@
-"""EmbeddedReranker on the retrieval test sets: nDCG@10 over BM25's top 100.
+"""Rerankers that need no download on the retrieval test sets: nDCG@10 over BM25's top 100.
 
-python -m tests.benchmarks.embedded_quality ../shared/data [set …]
+Run it as ``python -m tests.benchmarks.quality ../shared/data``; names of sets after the folder take those alone.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from langchain_rerankkit import (
     Dataset,
     EmbeddedEmbeddings,
     EmbeddedReranker,
+    LexicalReranker,
     TermStatistics,
     evaluate,
 )
@@ -41,6 +42,8 @@ def measure(folder: Path):
     collection = TermStatistics.from_texts(document.page_content for document in dataset.corpus)
     systems = {
         "BM25": run,
+        "LexicalReranker": LexicalReranker(),
+        "LexicalReranker, statistics of the collection": LexicalReranker(statistics=collection),
         "cosine alone": BiEncoderReranker(embeddings=EmbeddedEmbeddings(), store=vectors),
         "EmbeddedReranker": EmbeddedReranker(store=vectors),
         "EmbeddedReranker, statistics of the collection": EmbeddedReranker(store=vectors, statistics=collection),
