@@ -318,12 +318,12 @@ class RerankerTests(ABC):
 
     def test_18_constructing_loads_nothing(self, documents: list[Document], monkeypatch: pytest.MonkeyPatch) -> None:
         """The constructor neither imports nor reads a model; a missing package says which extra to install."""
-        _forbid(monkeypatch, self.make_reranker(), "_load")
+        with monkeypatch.context() as patch:
+            _forbid(patch, self.make_reranker(), "_load")
+            if self.required_module is not None:
+                patch.setitem(sys.modules, self.required_module, None)
+            fresh = self.make_reranker()
         if self.required_module is not None:
-            monkeypatch.setitem(sys.modules, self.required_module, None)
-        fresh = self.make_reranker()
-        if self.required_module is not None:
-            monkeypatch.undo()
             monkeypatch.setitem(sys.modules, self.required_module, None)
             with pytest.raises(MissingExtraError, match=r"pip install 'langchain-rerankkit\[[a-z-]+\]'"):
                 fresh.invoke(_input(self.query, documents))

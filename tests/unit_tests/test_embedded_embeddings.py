@@ -101,7 +101,7 @@ def test_nothing_is_loaded_for_no_texts(monkeypatch):
     assert EmbeddedEmbeddings().embed_documents([]) == []
 
 
-@pytest.mark.parametrize("budget", [1, 64, 1024, 100_000])
+@pytest.mark.parametrize("budget", [1, 64, 512, 4096])
 def test_a_text_does_not_depend_on_its_neighbours(embeddings, budget):
     texts = [*TEXTS, *reversed(TEXTS), TEXTS[3]]
     alone = np.stack([embeddings.embed_query(text) for text in texts])
@@ -147,7 +147,7 @@ PIECES = [" ", "\n", "\t", "a", "é", "語", ".", "\u0301", "[SEP]", "\0", "word
 @given(st.integers(0, 2**32), st.integers(200, 900), st.lists(st.sampled_from(PIECES), min_size=1, max_size=5))
 def test_the_head_of_a_long_text_gives_the_same_tokens(seed, length, pieces):
     model = module._shared_model(2)
-    text = "".join(random.Random(seed).choices(pieces, k=length))
+    text = "".join(random.Random(seed).choices(pieces, k=length))  # noqa: S311 - not for secrets
     whole = model._tokenizer.encode(text).ids
     limit = module._HEAD
     try:
@@ -181,7 +181,7 @@ def test_a_megabyte_without_words(embeddings, text):
 
 @pytest.mark.parametrize("texts", ["one text", b"bytes", ["a", None], ["a", 3], [b"a"], [["a"]]])
 def test_what_is_not_a_string_is_refused(embeddings, texts):
-    with pytest.raises(TypeError, match="type|single"):
+    with pytest.raises(TypeError, match=r"type|single"):
         embeddings.embed(texts)
 
 
@@ -207,7 +207,7 @@ def test_thirty_two_threads_load_once_and_agree(monkeypatch):
     def work(seed):
         try:
             barrier.wait()
-            order = random.Random(seed).sample(range(len(SHORT)), 6)
+            order = random.Random(seed).sample(range(len(SHORT)), 6)  # noqa: S311 - not for secrets
             vectors = EmbeddedEmbeddings(threads=2).embed([SHORT[position] for position in order])
             np.testing.assert_allclose(vectors, expected[order], atol=1e-5)
         except BaseException as error:  # noqa: BLE001 - reported below
