@@ -57,7 +57,7 @@ class FlashRankReranker(Reranker):
     max_length: int = Field(default=512, ge=8)
     """Longest pair in tokens, as far as the model allows."""
 
-    batch_tokens: int = Field(default=1024, ge=1)
+    batch_tokens: int = Field(default=512, ge=1)
     """Tokens in one pass, padding included: bounds memory whatever the number of candidates."""
 
     client: Any = Field(default=None, exclude=True, repr=False)
