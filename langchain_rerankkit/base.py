@@ -161,9 +161,6 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
     details: bool = True
     """Whether ``metadata["rerank"]`` says model, rank, previous rank and status beside the score."""
 
-    client: Any = Field(default=None, exclude=True, repr=False)
-    """A ready model or API client to use instead of loading one."""
-
     model_config = ConfigDict(
         arbitrary_types_allowed=True,
         extra="forbid",
@@ -188,7 +185,7 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
         return "relevance"
 
     def _load(self) -> Any:
-        """Build the model or API client: called once, at first use, under a lock."""
+        """Build the model or API client, or take one that the caller gave: called once, at first use, under a lock."""
         return None
 
     def _score(self, query: str, texts: list[str]) -> Scores:
@@ -209,8 +206,6 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
 
         An exception in place of scores fails that request alone.
         """
-        if len(requests) == 1:
-            return [self._score(requests[0].query, requests[0].texts)]
         answers: list[Scores | Exception] = []
         for request in requests:
             try:
@@ -250,8 +245,8 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
     # --- the model ------------------------------------------------------------------------------------------------
 
     def _ready(self) -> Any:
-        """The client: the one given, or the one built by `_load`, once."""
-        return self.client if self.client is not None else self._once.get(self._load)
+        """What `_load` returned, the one time that it was called."""
+        return self._once.get(self._load)
 
     def warmup(self) -> Self:
         """Load the model now, so that a missing file or package shows at start-up and not at the first query."""

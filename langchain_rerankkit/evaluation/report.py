@@ -93,7 +93,7 @@ class EvaluationReport:
     def to_markdown(self) -> str:
         """The table and the notes."""
         metrics = list(self.baseline.scores)
-        header = ["system", *metrics, "retrieve p50 / p95 ms", "rerank p50 / p95 ms", "first call ms"]
+        header = ["system", *metrics, "retrieve ms", "rerank ms", "first ms"]
         rows = [
             [
                 system.name,
@@ -105,6 +105,8 @@ class EvaluationReport:
             for system in self.systems
         ]
         lines = [f"{self.dataset}: {self.questions} questions", "", *_table(header, rows)]
+        if any(system.retrieval or system.reranking for system in self.systems):
+            lines += ["", "Milliseconds for one question: median / 95th percentile; the first call apart."]
         if self.notes:
             lines += ["", *(f"- {note}" for note in self.notes)]
         return "\n".join(lines)

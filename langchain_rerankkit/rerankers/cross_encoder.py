@@ -8,7 +8,6 @@ import weakref
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from langchain_core.cross_encoders import BaseCrossEncoder
 from pydantic import Field, model_validator
 from typing_extensions import Self, override
 
@@ -79,10 +78,13 @@ class CrossEncoderReranker(Reranker):
         if not self.model and self.client is None:
             msg = "CrossEncoderReranker needs a model name or folder, or a client."
             raise ValueError(msg)
+        if self.client is not None and not (_scores_pairs(self.client) or callable(getattr(self.client, "predict", None))):
+            msg = f"The client must be a BaseCrossEncoder or a sentence_transformers.CrossEncoder, not {type(self.client)}."
+            raise ValueError(msg)
         if self.trust_remote_code and self.revision is None:
             msg = "trust_remote_code=True runs code from the model hub: pin it with revision=<commit>."
             raise ValueError(msg)
-        if self.instruction is not None and isinstance(self.client, BaseCrossEncoder):
+        if self.instruction is not None and _scores_pairs(self.client):
             msg = "A BaseCrossEncoder takes no instruction; give a model, or put the instruction into the query."
             raise ValueError(msg)
         return self
@@ -96,6 +98,8 @@ class CrossEncoderReranker(Reranker):
 
     @override
     def _load(self) -> Any:
+        if self.client is not None:
+            return self.client
         sentence_transformers = require("sentence_transformers", extra="local")
         try:
             model = sentence_transformers.CrossEncoder(
@@ -118,7 +122,7 @@ class CrossEncoderReranker(Reranker):
 
     @override
     def _activate(self, raw_score: float) -> float:
-        if self.activation == "identity" or (self.activation == "auto" and isinstance(self.client, BaseCrossEncoder)):
+        if self.activation == "identity" or (self.activation == "auto" and _scores_pairs(self.client)):
             return raw_score
         return sigmoid(raw_score)
 
@@ -138,7 +142,7 @@ class CrossEncoderReranker(Reranker):
 
     def _score_pairs(self, pairs: list[tuple[str, str]]) -> list[float]:
         model = self._ready()
-        if isinstance(model, BaseCrossEncoder):
+        if _scores_pairs(model):
             rows: Any = model.score(pairs)
         else:
             torch = require("torch", extra="local")
@@ -187,6 +191,15 @@ def log_odds(logits: Sequence[float], label: int | None = None) -> float:
     if not math.isfinite(highest):
         return math.nan
     return logits[chosen] - highest - math.log(math.fsum(math.exp(logit - highest) for logit in others))
+
+
+def _scores_pairs(model: Any) -> bool:
+    """Whether a model has the interface of LangChain's ``BaseCrossEncoder``.
+
+    Told by its method and not by its class: langchain-core has the class only since 1.2, langchain-classic and
+    langchain-community have others of the same shape.
+    """
+    return callable(getattr(model, "score", None)) and not callable(getattr(model, "predict", None))
 
 
 _locks: weakref.WeakKeyDictionary[Any, threading.Lock] = weakref.WeakKeyDictionary()

@@ -75,11 +75,6 @@ class FlashRankReranker(Reranker):
         return Path(self.model_path).name if self.model_path else self.model
 
     @override
-    def _ready(self) -> _Session:
-        session: _Session = self._once.get(self._load)
-        return session
-
-    @override
     def _load(self) -> _Session:
         ranker = self.client
         if ranker is None:
@@ -141,8 +136,10 @@ class _Session:
         self._tokenizer.no_padding()
         self._session = ranker.session
         self._inputs = {tensor.name for tensor in ranker.session.get_inputs()}
-        # Memory goes back after each pass instead of staying at the largest batch ever seen (D9).
         self._run_options = ort.RunOptions()
+        if ranker.session.get_session_options().enable_cpu_mem_arena:
+            # A session of the caller's: its memory goes back after each pass, not stays at the largest batch ever seen.
+            self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     def score(self, pairs: list[tuple[str, str]], budget: int) -> list[float]:
         np = require("numpy", extra="flashrank")
@@ -188,7 +185,7 @@ def _open_ranker(folder: Path, file: Path, max_length: int) -> Any:
     flashrank = require("flashrank", extra="flashrank")
     ort = require("onnxruntime", extra="flashrank")
     options = ort.SessionOptions()
-    options.enable_cpu_mem_arena = False  # the arena never gives memory back (D9)
+    options.enable_cpu_mem_arena = False  # the arena never gives memory back
     # Threads that spin between passes would take the processor from the rest of the program.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     ranker = flashrank.Ranker.__new__(flashrank.Ranker)

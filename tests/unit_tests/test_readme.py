@@ -55,7 +55,7 @@ def test_the_code_runs_and_prints_what_is_shown(capsys, scripted_chat_model):
         if got[0] == "system":
             assert got == wanted
         else:  # another processor's rounding may swap two near ties
-            assert [float(cell) for cell in got[1:]] == pytest.approx([float(cell) for cell in wanted[1:]], abs=0.015)
+            assert [float(cell) for cell in got[1:]] == pytest.approx([float(cell) for cell in wanted[1:]], abs=0.02)
     assert printed[2] == "short\n"
 
 

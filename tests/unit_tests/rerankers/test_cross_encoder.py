@@ -236,6 +236,8 @@ def test_a_missing_model(model):
 def test_fields_that_do_not_go_together():
     with pytest.raises(ValidationError, match="needs a model"):
         CrossEncoderReranker()
+    with pytest.raises(ValidationError, match="must be a BaseCrossEncoder"):
+        CrossEncoderReranker(client=object())
     with pytest.raises(ValidationError, match="revision"):
         CrossEncoderReranker(model="x", trust_remote_code=True)
     with pytest.raises(ValidationError):
