@@ -67,7 +67,9 @@ def evaluate(
         raise ValueError(msg)
     identify = identity or (lambda document: document_id(document, need_id=not by_answers))
     candidates = _Candidates(dataset, identify)
-    outcomes = [_run(line, dataset, candidates) for line in _lines(systems)]
+    outcomes = [
+        _run(line, dataset, candidates, with_text=by_answers or line.reranker is not None) for line in _lines(systems)
+    ]
 
     judged = _judge_by_answers(dataset, outcomes, identify) if by_answers else _judge_by_ids(dataset)
     without = [id_ for id_, grades in judged.items() if not any(grade >= relevance for grade in grades.values())]
@@ -193,11 +195,10 @@ def _ids(ranking: Mapping[str, float] | Sequence[str]) -> list[str]:
     return list(ranking)
 
 
-def _run(line: _Line, dataset: Dataset, candidates: _Candidates) -> _Outcome:
+def _run(line: _Line, dataset: Dataset, candidates: _Candidates, *, with_text: bool) -> _Outcome:
     outcome = _Outcome(line)
-    needs_text = line.reranker is not None or not any(q.documents for q in dataset.questions)
     for question in dataset.questions:
-        documents, seconds = candidates.of(line.source, question, with_text=needs_text)
+        documents, seconds = candidates.of(line.source, question, with_text=with_text)
         outcome.pools[question.id] = len(documents)
         if seconds is not None:
             outcome.retrieval.append(seconds)

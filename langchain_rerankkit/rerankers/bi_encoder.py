@@ -27,7 +27,7 @@ class BiEncoderReranker(Reranker):
     """The model, in LangChain's interface."""
 
     store: Any = Field(default=None, exclude=True, repr=False)
-    """A vector store filled by the same ``embeddings``: its vectors are reused by document id."""
+    """A vector store filled by the same ``embeddings``: its vectors are reused by document id. Not part of a dump."""
 
     @override
     def _label(self) -> str:

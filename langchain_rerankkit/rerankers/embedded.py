@@ -31,7 +31,7 @@ class EmbeddedReranker(Reranker):
     """Document frequencies of the collection (English stems); by default counted in the candidates."""
 
     store: Any = Field(default=None, exclude=True, repr=False)
-    """A vector store filled by `EmbeddedEmbeddings`: its vectors are reused by document id."""
+    """A vector store filled by `EmbeddedEmbeddings`: its vectors are reused by document id. Not part of a dump."""
 
     lexical_weight: float = Field(default=0.5, ge=0)
     """How much the words count beside the cosine, which counts 1."""
@@ -57,7 +57,9 @@ class EmbeddedReranker(Reranker):
 
     @override
     def _load(self) -> Any:
-        return EmbeddedEmbeddings(), analyser("english")
+        embeddings = EmbeddedEmbeddings()
+        embeddings.embed([""])  # which loads the model
+        return embeddings, analyser("english")
 
     @override
     def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Sequence[float] | Exception]:

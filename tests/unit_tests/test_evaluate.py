@@ -116,6 +116,13 @@ def test_gold_by_answer_text_uses_whole_words_and_the_whole_corpus():
     assert report["few"].per_question["recall@5"]["q1"] == 0.5, "ganges holds the answer too and was not found"
 
 
+def test_a_run_is_judged_by_answer_text_through_the_corpus():
+    report = evaluate({"run": {"q1": ["dunes", "ganges"], "q2": ["nile"]}}, DATASET, ["mrr"], gold="answers")
+    assert report["run"].per_question["mrr"] == {"q1": 0.5, "q2": 1.0}
+    with pytest.raises(ValueError, match="corpus lacks"):
+        evaluate({"run": {"q1": ["unknown"]}}, DATASET, ["mrr"], gold="answers")
+
+
 def test_gold_by_answer_text_without_corpus_pools_over_the_systems():
     dataset = Dataset.from_questions([{"question": "Which?", "answers": "India"}])
     systems = {

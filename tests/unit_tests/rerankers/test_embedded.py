@@ -23,6 +23,13 @@ class TestEmbeddedReranker(RerankerTests):
         monkeypatch.setattr("langchain_rerankkit.embedded.embeddings._models", {})
 
 
+def test_warming_up_loads_the_model(monkeypatch):
+    loaded = {}
+    monkeypatch.setattr("langchain_rerankkit.embedded.embeddings._models", loaded)
+    EmbeddedReranker().warmup()
+    assert len(loaded) == 1
+
+
 def test_meaning_and_words_both_count():
     texts = [
         "The Ganges rises in the Himalaya.",
@@ -48,7 +55,7 @@ def test_a_score_means_the_same_for_every_list():
 def test_from_store_takes_statistics_and_vectors(make, monkeypatch):
     corpus = list(load_demo().corpus)[:40]
     store = make(corpus, EmbeddedEmbeddings())
-    reranker = EmbeddedReranker.from_store(store, top_n=3)
+    reranker = EmbeddedReranker.from_store(store, top_n=3).warmup()
     expected = TermStatistics.from_texts(document.page_content for document in corpus)
     assert reranker.statistics == expected
     candidates = store.similarity_search("festival of lights", k=10)
