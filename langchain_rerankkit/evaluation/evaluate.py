@@ -71,7 +71,10 @@ def evaluate(
         _run(line, dataset, candidates, with_text=by_answers or line.reranker is not None) for line in _lines(systems)
     ]
 
-    judged = _judge_by_answers(dataset, outcomes, identify) if by_answers else _judge_by_ids(dataset)
+    if by_answers:
+        judged = _judge_by_answers(dataset, outcomes, identify, relevance)
+    else:
+        judged = {question.id: dict(question.documents) for question in dataset.questions}
     without = [id_ for id_, grades in judged.items() if not any(grade >= relevance for grade in grades.values())]
     if empty == "exclude":
         judged = {id_: grades for id_, grades in judged.items() if id_ not in set(without)}
@@ -110,7 +113,7 @@ def document_id(document: Document, *, need_id: bool = True) -> str:
 
 @dataclass(frozen=True)
 class _Line:
-    """One line of the table: a first stage (None: the baseline's) and perhaps a reranker."""
+    """One line of the table: a first stage, and perhaps a reranker and how many documents are kept after it."""
 
     name: str
     source: Any
@@ -213,14 +216,10 @@ def _run(line: _Line, dataset: Dataset, candidates: _Candidates, *, with_text: b
 # --- what it is compared with -----------------------------------------------------------------------------------------
 
 
-def _judge_by_ids(dataset: Dataset) -> dict[str, dict[str, int]]:
-    return {question.id: dict(question.documents) for question in dataset.questions}
-
-
 def _judge_by_answers(
-    dataset: Dataset, outcomes: Sequence[_Outcome], identify: Callable[[Document], str]
+    dataset: Dataset, outcomes: Sequence[_Outcome], identify: Callable[[Document], str], grade: int
 ) -> dict[str, dict[str, int]]:
-    """Grade 1 for each document that holds an answer, in the corpus and in what any system returned."""
+    """The grade of each document that holds an answer, in the corpus and in what any system returned."""
     texts = {identify(document): normalise(document.page_content) for document in dataset.corpus}
     corpus = list(texts)
     judged = {}
@@ -233,7 +232,7 @@ def _judge_by_answers(
                 if id_ not in texts:
                     texts[id_] = normalise(document.page_content)
                 pool.append(id_)
-        judged[question.id] = {id_: 1 for id_ in dict.fromkeys(pool) if holds_answer(texts[id_], answers)}
+        judged[question.id] = {id_: grade for id_ in dict.fromkeys(pool) if holds_answer(texts[id_], answers)}
     return judged
 
 

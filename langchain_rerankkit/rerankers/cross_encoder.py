@@ -78,7 +78,9 @@ class CrossEncoderReranker(Reranker):
         if not self.model and self.client is None:
             msg = "CrossEncoderReranker needs a model name or folder, or a client."
             raise ValueError(msg)
-        if self.client is not None and not (_scores_pairs(self.client) or callable(getattr(self.client, "predict", None))):
+        if self.client is not None and not (
+            _scores_pairs(self.client) or callable(getattr(self.client, "predict", None))
+        ):
             msg = f"The client must be a BaseCrossEncoder or a sentence_transformers.CrossEncoder, not {type(self.client)}."
             raise ValueError(msg)
         if self.trust_remote_code and self.revision is None:

@@ -119,6 +119,8 @@ def test_gold_by_answer_text_uses_whole_words_and_the_whole_corpus():
 def test_a_run_is_judged_by_answer_text_through_the_corpus():
     report = evaluate({"run": {"q1": ["dunes", "ganges"], "q2": ["nile"]}}, DATASET, ["mrr"], gold="answers")
     assert report["run"].per_question["mrr"] == {"q1": 0.5, "q2": 1.0}
+    strict = evaluate({"run": {"q1": ["dunes", "ganges"]}}, DATASET, ["mrr"], gold="answers", relevance=2)
+    assert strict["run"].per_question["mrr"]["q1"] == 0.5, "an answer is an answer at any threshold"
     with pytest.raises(ValueError, match="corpus lacks"):
         evaluate({"run": {"q1": ["unknown"]}}, DATASET, ["mrr"], gold="answers")
 
