@@ -21,9 +21,9 @@ class EmbeddedReranker(Reranker):
     """Reranks by the cosine of the embedded all-MiniLM-L6-v2 and by the query's words that a text holds, added.
 
     The words count as BM25 divided by the most that this query could reach, so both parts have a fixed scale, a score
-    means the same for every question, and ``min_score`` works. On seven retrieval test sets the sum beats both parts,
-    and loses on none against the cosine alone, with word statistics of the collection or of the candidates; the
-    model card has the table. Where the documents come from a store, `from_store` takes statistics and vectors from
+    means the same for every question, and ``min_score`` works. On each of seven retrieval test sets the sum beats both
+    parts (mean nDCG@10 .820 against .780 and .753), and word statistics of the candidates alone do nearly as well
+    (.819); the model's card has the table. Where the documents come from a store, `from_store` takes statistics and vectors from
     it.
     """
 

@@ -20,9 +20,9 @@ class LexicalReranker(Reranker):
     """Reranks by BM25: rare words of the query that a text repeats. No model, no download, milliseconds.
 
     BM25 lives on knowing which words are rare. Give it the collection — `from_texts`, `from_documents`, `from_store`
-    — or ready ``statistics``. Without, rarity is counted **in the candidates alone**, which is much weaker: these
-    were retrieved for the query, so just its important words are frequent among them and get the least weight. The
-    README's table shows the difference on the bundled questions.
+    — or ready ``statistics``. Without, rarity is counted **in the candidates alone**, which is weaker: these were
+    retrieved for the query, so just its important words are frequent among them and get the least weight. Over seven
+    test sets that costs 1.5 points of nDCG@10 on the mean and 3.4 at worst (table in the embedded model's card).
     """
 
     statistics: TermStatistics | None = Field(default=None, repr=False)
