@@ -5,14 +5,19 @@ import warnings
 import pytest
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
+from langchain_core.load.serializable import Serializable
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from langchain_rerankkit import FAISS, BiEncoderReranker, ScoreError
 from langchain_rerankkit.testing import RerankerTests
 
 
-class WordEmbeddings(Embeddings):
+class WordEmbeddings(Serializable, Embeddings):
     """A sum of one pseudo-random vector per word."""
+
+    @classmethod
+    def is_lc_serializable(cls):
+        return True
 
     def embed_query(self, text):
         total = [0.01] * 16
@@ -26,18 +31,14 @@ class WordEmbeddings(Embeddings):
 
 class TestBiEncoderReranker(RerankerTests):
     required_module = "numpy"
+    loadable = (WordEmbeddings,)
 
     def make_reranker(self, **fields):
         return BiEncoderReranker(embeddings=WordEmbeddings(), **fields)
 
-    @pytest.mark.skip(reason="embeddings of langchain-core have no common serialisation")
-    def test_16_dump_and_load(self):
-        pass
-
 
 class CountingEmbeddings(WordEmbeddings):
-    def __init__(self):
-        self.embedded = []
+    embedded: list = []
 
     def embed_documents(self, texts):
         self.embedded.extend(texts)
