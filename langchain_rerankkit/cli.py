@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 import langchain_rerankkit
 from langchain_rerankkit.base import Reranker
-from langchain_rerankkit.errors import DatasetError, RerankKitError
+from langchain_rerankkit.errors import DatasetError, MissingExtraError, RerankKitError
 
 __all__ = ["main"]
 
@@ -84,8 +84,11 @@ def _parser() -> argparse.ArgumentParser:
 def _demo(_: argparse.Namespace) -> None:
     from langchain_rerankkit.demo import run_demo
 
-    for paragraph in run_demo():
-        print(paragraph, end="\n\n", flush=True)
+    try:
+        for paragraph in run_demo():
+            print(paragraph, end="\n\n", flush=True)
+    except MissingExtraError as error:  # one line for all that the demo needs, not one after the other
+        raise MissingExtraError(error.module, "demo", error.reason) from error
 
 
 def _rerank(options: argparse.Namespace) -> None:

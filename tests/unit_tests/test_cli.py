@@ -101,3 +101,9 @@ def test_version_and_help():
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
     assert caught.value.code == 0
+
+
+def test_the_demo_names_its_extra(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    assert main(["demo"]) == 2
+    assert "pip install 'langchain-rerankkit[demo]'" in capsys.readouterr().err
