@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from langchain_rerankkit.base import RankedDocument, Reranker, RerankInput
+    from langchain_rerankkit.base import Reranker
     from langchain_rerankkit.embedded.embeddings import EmbeddedEmbeddings
     from langchain_rerankkit.errors import (
         DatasetError,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from langchain_rerankkit.evaluation.evaluate import evaluate
     from langchain_rerankkit.evaluation.report import EvaluationReport
     from langchain_rerankkit.lexical import TermStatistics
+    from langchain_rerankkit.records import RankedDocument, RerankInput
     from langchain_rerankkit.rerankers.bi_encoder import BiEncoderReranker
     from langchain_rerankkit.rerankers.cross_encoder import CrossEncoderReranker
     from langchain_rerankkit.rerankers.embedded import EmbeddedReranker
@@ -55,8 +56,8 @@ _MODULES = {
     "MissingExtraError": "errors",
     "ModelNotFoundError": "errors",
     "Question": "evaluation.dataset",
-    "RankedDocument": "base",
-    "RerankInput": "base",
+    "RankedDocument": "records",
+    "RerankInput": "records",
     "RerankKitError": "errors",
     "Reranker": "base",
     "RetrievalEvaluator": "evaluation.chain",

@@ -21,83 +21,18 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from langchain_core.runnables.config import run_in_executor
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
-from typing_extensions import Self, TypedDict, override
+from typing_extensions import Self, override
 
 from langchain_rerankkit.errors import ScoreError
 from langchain_rerankkit.ranking import best_first
+from langchain_rerankkit.records import Judged, RankedDocument, RerankInput, ScoreRequest, Scores, Status
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import Callbacks
 
-__all__ = ["Judged", "RankedDocument", "RerankInput", "Reranker", "ScoreRequest"]
+__all__ = ["Reranker"]
 
 _logger = logging.getLogger("langchain_rerankkit")
-
-Scores = Sequence[float]
-"""One number per text, higher is more relevant: a list, or an array of shape [texts]."""
-
-
-Status = Literal["ok", "blank", "not finite", "fallback"]
-
-
-class RerankInput(TypedDict):
-    """What a reranker takes as a Runnable."""
-
-    query: str
-    documents: Sequence[Document]
-
-
-@dataclass(frozen=True)
-class RankedDocument:
-    """One line of a ranking.
-
-    Attributes:
-        document: The caller's own document, unchanged.
-        score: The score that orders, thresholds and display use.
-        raw_score: What the backend said before any activation (a logit, say); equal to ``score`` where there is none.
-        rank: Place after reranking, from 1.
-        previous_rank: Place in the list that was given, from 1.
-        status: ``"ok"``, or why this document was not judged and has the score ``-inf``: ``"blank"`` (no text to
-            judge), ``"not finite"`` (the backend's score was NaN or infinite and ``on_nan="last"``) or ``"fallback"``
-            (the backend failed and ``on_error="keep_order"``).
-        reason: Type of the error behind a fallback.
-    """
-
-    document: Document
-    score: float
-    raw_score: float
-    rank: int
-    previous_rank: int
-    status: Status = "ok"
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class ScoreRequest:
-    """One query and the texts to judge, for backends that override `Reranker._score_many`.
-
-    Attributes:
-        query: The query.
-        texts: What the model reads of each document; never blank.
-        documents: The caller's documents, aligned with ``texts``. Read ids and metadata, change nothing.
-    """
-
-    query: str
-    texts: list[str]
-    documents: list[Document]
-
-
-@dataclass(frozen=True)
-class Judged:
-    """All documents of one input with their checked raw scores, aligned and in the order they came in.
-
-    A document that could not be judged has the raw score ``-inf`` and a status that says why.
-    """
-
-    documents: list[Document]
-    raw_scores: list[float]
-    statuses: list[Status]
-    reason: str | None = None
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,9 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 from pydantic import ValidationError
 
-from langchain_rerankkit.base import Reranker, RerankInput
+from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.errors import MissingExtraError, ScoreError
+from langchain_rerankkit.records import RerankInput
 from langchain_rerankkit.retrievers.reranked import ContextualCompressionRetriever
 
 __all__ = ["FixedRetriever", "RerankerTests"]

@@ -10,8 +10,9 @@ from langchain_core.embeddings import Embeddings
 from pydantic import Field
 from typing_extensions import override
 
-from langchain_rerankkit.base import Reranker, ScoreRequest
+from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.inference.similarity import TextVectors, cosines
+from langchain_rerankkit.records import ScoreRequest
 
 __all__ = ["BiEncoderReranker"]
 

@@ -12,9 +12,10 @@ from pydantic import Field, model_validator
 from typing_extensions import Self, override
 
 from langchain_rerankkit._optional import require
-from langchain_rerankkit.base import Reranker, ScoreRequest
+from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.errors import ModelNotFoundError, ScoreError
 from langchain_rerankkit.ranking import sigmoid
+from langchain_rerankkit.records import ScoreRequest
 
 __all__ = ["CrossEncoderReranker", "log_odds"]
 

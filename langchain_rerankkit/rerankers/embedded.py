@@ -8,10 +8,11 @@ from typing import Any
 from pydantic import Field
 from typing_extensions import Self, override
 
-from langchain_rerankkit.base import Reranker, ScoreRequest
+from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.embedded.embeddings import EmbeddedEmbeddings
 from langchain_rerankkit.inference.similarity import TextVectors, cosines
 from langchain_rerankkit.lexical import TermStatistics, analyser, bm25, bm25_limit
+from langchain_rerankkit.records import ScoreRequest
 from langchain_rerankkit.vectorstores.reading import stored_texts
 
 __all__ = ["EmbeddedReranker"]

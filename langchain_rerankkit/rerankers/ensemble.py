@@ -10,9 +10,10 @@ from typing import Literal
 from pydantic import Field, model_validator
 from typing_extensions import Self, override
 
-from langchain_rerankkit.base import Judged, Reranker, RerankInput, ScoreRequest
+from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.errors import ScoreError
 from langchain_rerankkit.ranking import FusionMethod, fuse
+from langchain_rerankkit.records import Judged, RerankInput, ScoreRequest
 
 __all__ = ["EnsembleReranker"]
 

@@ -13,7 +13,8 @@ from langchain_core.runnables.config import patch_config
 from pydantic import ConfigDict, Field
 from typing_extensions import override
 
-from langchain_rerankkit.base import Reranker, RerankInput
+from langchain_rerankkit.base import Reranker
+from langchain_rerankkit.records import RerankInput
 
 __all__ = ["ContextualCompressionRetriever"]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.documents import Document
-from langchain_core.runnables import RunnableLambda, RunnablePassthrough
+from langchain_core.runnables import ConfigurableField, RunnableLambda, RunnablePassthrough
 from pydantic import ValidationError
 
 from langchain_rerankkit import FunctionReranker, Reranker, ScoreError
@@ -228,3 +228,11 @@ def test_a_subclass_without_score_says_what_is_missing():
 
     with pytest.raises(NotImplementedError, match="Nothing must implement _score"):
         Nothing().rank("q", ["x"])
+
+
+def test_configurable_fields():
+    reranker = LengthReranker().configurable_fields(top_n=ConfigurableField(id="top_n"))
+    documents = [Document(page_content=text) for text in ("a", "bb", "ccc")]
+    found = reranker.invoke({"query": "q", "documents": documents}, {"configurable": {"top_n": 1}})
+    assert [document.page_content for document in found] == ["ccc"]
+    assert len(reranker.invoke({"query": "q", "documents": documents})) == 3
