@@ -1,6 +1,7 @@
 """Rerankers that need no download on the retrieval test sets: nDCG@10 over BM25's top 100.
 
-Run it as ``python -m tests.benchmarks.quality ../shared/data``; names of sets after the folder take those alone.
+Run it as ``python -m tests.benchmarks.quality FOLDER``, where each set is a folder in BEIR's layout with its candidates
+in ``runs/bm25.trec``; names of sets after the folder take those alone.
 """
 
 from __future__ import annotations
