@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Reranker"]
 
+_Item = TypeVar("_Item")
 _logger = logging.getLogger("langchain_rerankkit")
 
 
@@ -286,7 +287,8 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
         """
         reranker = self._with(options)
         wrapped = [Document(page_content=item) if isinstance(item, str) else item for item in documents]
-        return _unwrap(reranker._rank_many([{"query": query, "documents": wrapped}])[0])
+        (judged,) = reranker._judge_many([{"query": query, "documents": wrapped}])
+        return _unwrap(reranker._rank(judged))
 
     # --- written once ---------------------------------------------------------------------------------------------
 
@@ -304,22 +306,16 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
         return copy
 
     def _rerank(self, input: RerankInput) -> list[Document]:
-        return self._annotate(_unwrap(self._rank_many([input])[0]))
+        return _unwrap(self._rerank_batch([input])[0])
 
     async def _arerank(self, input: RerankInput) -> list[Document]:
-        return self._annotate(_unwrap((await self._arank_many([input]))[0]))
+        return _unwrap((await self._arerank_batch([input]))[0])
 
-    def _rerank_batch(self, inputs: list[RerankInput]) -> list[Exception | list[Document]]:
-        return [r if isinstance(r, Exception) else self._annotate(r) for r in self._rank_many(inputs)]
+    def _rerank_batch(self, inputs: list[RerankInput]) -> list[list[Document] | Exception]:
+        return [self._annotate(self._rank(judged)) for judged in self._judge_many(inputs)]
 
-    async def _arerank_batch(self, inputs: list[RerankInput]) -> list[Exception | list[Document]]:
-        return [r if isinstance(r, Exception) else self._annotate(r) for r in await self._arank_many(inputs)]
-
-    def _rank_many(self, inputs: Sequence[RerankInput]) -> list[list[RankedDocument] | Exception]:
-        return [self._rank(judged) for judged in self._judge_many(inputs)]
-
-    async def _arank_many(self, inputs: Sequence[RerankInput]) -> list[list[RankedDocument] | Exception]:
-        return [self._rank(judged) for judged in await self._ajudge_many(inputs)]
+    async def _arerank_batch(self, inputs: list[RerankInput]) -> list[list[Document] | Exception]:
+        return [self._annotate(self._rank(judged)) for judged in await self._ajudge_many(inputs)]
 
     def _judge_many(self, inputs: Sequence[RerankInput]) -> list[Judged | Exception]:
         """Check inputs, ask the backend, check its answers. Combiners call it on their members."""
@@ -441,7 +437,9 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
             raise ScoreError(msg)
         return scores
 
-    def _annotate(self, ranked: list[RankedDocument]) -> list[Document]:
+    def _annotate(self, ranked: list[RankedDocument] | Exception) -> list[Document] | Exception:
+        if isinstance(ranked, Exception):
+            return ranked
         documents = []
         for line in ranked:
             metadata = {key: value for key, value in line.document.metadata.items() if key != "relevance_score"}
@@ -506,7 +504,7 @@ def _to_judge(jobs: Sequence[_Job | Exception]) -> list[ScoreRequest]:
     return [job.request for job in jobs if isinstance(job, _Job) and job.judged]
 
 
-def _unwrap(result: list[RankedDocument] | Exception) -> list[RankedDocument]:
+def _unwrap(result: list[_Item] | Exception) -> list[_Item]:
     if isinstance(result, Exception):
         raise result
     return result

@@ -1,15 +1,17 @@
-"""What goes into a reranker, through it and out of it: plain data, without behaviour."""
+"""What goes into a reranker, through it and out of it: plain data."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from langchain_core.documents import Document
 from typing_extensions import TypedDict
 
-__all__ = ["Judged", "RankedDocument", "RerankInput", "ScoreRequest", "Scores", "Status"]
+__all__ = ["Judged", "RankedDocument", "RerankInput", "ScoreRequest", "Scores", "Status", "by_request"]
+
+_Value = TypeVar("_Value")
 
 Scores = Sequence[float]
 """One number per text, higher is more relevant: a list, or an array of shape [texts]."""
@@ -76,3 +78,14 @@ class Judged:
     raw_scores: list[float]
     statuses: list[Status]
     reason: str | None = None
+
+
+def by_request(requests: Sequence[ScoreRequest], values: Sequence[_Value]) -> list[Sequence[_Value]]:
+    """Cut one value per text of all requests, in order, into the values of each request."""
+    parts: list[Sequence[_Value]] = []
+    start = 0
+    for request in requests:
+        stop = start + len(request.texts)
+        parts.append(values[start:stop])
+        start = stop
+    return parts

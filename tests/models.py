@@ -24,7 +24,7 @@ def vocabulary() -> list[str]:
     return [*SPECIAL, *dict.fromkeys([*WORDS, *letters, *(f"##{letter}" for letter in letters), ".", "?"])]
 
 
-def make_tokenizer(max_length: int = 512):
+def make_tokenizer():
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     words = {word: number for number, word in enumerate(vocabulary())}

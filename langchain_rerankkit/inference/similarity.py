@@ -11,7 +11,7 @@ from langchain_rerankkit.vectorstores.reading import stored_vectors
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from langchain_core.documents import Document
+    from langchain_rerankkit.records import ScoreRequest
 
 __all__ = ["TextVectors", "cosines"]
 
@@ -20,13 +20,14 @@ class TextVectors:
     """Vectors of texts: those that a store holds, and those still to be computed, each text once.
 
     Args:
-        documents: The documents that are judged.
-        texts: What the model reads of each, aligned. A stored vector counts only where this is the document's own
+        requests: What is to be judged. A stored vector counts only where the model reads just the document's
             ``page_content``.
         store: A vector store to read from (see `stored_vectors`), or None.
     """
 
-    def __init__(self, documents: Sequence[Document], texts: Sequence[str], store: Any = None) -> None:
+    def __init__(self, requests: Sequence[ScoreRequest], store: Any = None) -> None:
+        documents = [document for request in requests for document in request.documents]
+        texts = [text for request in requests for text in request.texts]
         self._keys: list[str | int] = []  # a document id of the store, or a position in missing
         self.missing: list[str] = []
         positions: dict[str, int] = {}
@@ -42,7 +43,7 @@ class TextVectors:
             self._keys.append(positions[text])
 
     def fill(self, computed: Sequence[Sequence[float]]) -> list[Sequence[float]]:
-        """Vectors aligned with the texts.
+        """Vectors aligned with the texts of all requests, one after the other.
 
         Args:
             computed: Vectors of ``missing``, aligned.

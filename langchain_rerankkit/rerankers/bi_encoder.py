@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.inference.similarity import TextVectors, cosines
-from langchain_rerankkit.records import ScoreRequest
+from langchain_rerankkit.records import ScoreRequest, by_request
 
 __all__ = ["BiEncoderReranker"]
 
@@ -37,30 +37,20 @@ class BiEncoderReranker(Reranker):
 
     @override
     def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Sequence[float] | Exception]:
-        texts = self._text_vectors(requests)
+        texts = TextVectors(requests, self.store)
         queries = [self.embeddings.embed_query(request.query) for request in requests]
         vectors = texts.fill(self.embeddings.embed_documents(texts.missing) if texts.missing else [])
-        return _by_request(requests, queries, vectors)
+        return _scores(requests, queries, vectors)
 
     @override
     async def _ascore_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Sequence[float] | Exception]:
-        texts = self._text_vectors(requests)
+        texts = TextVectors(requests, self.store)
         queries = await asyncio.gather(*(self.embeddings.aembed_query(request.query) for request in requests))
         vectors = texts.fill(await self.embeddings.aembed_documents(texts.missing) if texts.missing else [])
-        return _by_request(requests, queries, vectors)
-
-    def _text_vectors(self, requests: Sequence[ScoreRequest]) -> TextVectors:
-        documents = [document for request in requests for document in request.documents]
-        return TextVectors(documents, [text for request in requests for text in request.texts], self.store)
+        return _scores(requests, queries, vectors)
 
 
-def _by_request(
+def _scores(
     requests: Sequence[ScoreRequest], queries: Sequence[Sequence[float]], vectors: Sequence[Sequence[float]]
 ) -> list[Sequence[float]]:
-    scores: list[Sequence[float]] = []
-    start = 0
-    for request, query in zip(requests, queries, strict=True):
-        stop = start + len(request.texts)
-        scores.append(cosines(query, vectors[start:stop]))
-        start = stop
-    return scores
+    return [cosines(query, texts) for query, texts in zip(queries, by_request(requests, vectors), strict=True)]

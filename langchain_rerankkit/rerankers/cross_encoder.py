@@ -15,7 +15,7 @@ from langchain_rerankkit._optional import require
 from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.errors import ModelNotFoundError, ScoreError
 from langchain_rerankkit.ranking import sigmoid
-from langchain_rerankkit.records import ScoreRequest
+from langchain_rerankkit.records import ScoreRequest, by_request
 
 __all__ = ["CrossEncoderReranker", "log_odds"]
 
@@ -130,18 +130,9 @@ class CrossEncoderReranker(Reranker):
         return sigmoid(raw_score)
 
     @override
-    def _score(self, query: str, texts: list[str]) -> Sequence[float]:
-        return self._score_pairs([(query, text) for text in texts])
-
-    @override
     def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Sequence[float] | Exception]:
-        scores = self._score_pairs([(request.query, text) for request in requests for text in request.texts])
-        answers: list[Sequence[float] | Exception] = []
-        start = 0
-        for request in requests:
-            answers.append(scores[start : start + len(request.texts)])
-            start += len(request.texts)
-        return answers
+        pairs = [(request.query, text) for request in requests for text in request.texts]
+        return by_request(requests, self._score_pairs(pairs))
 
     def _score_pairs(self, pairs: list[tuple[str, str]]) -> list[float]:
         model = self._ready()

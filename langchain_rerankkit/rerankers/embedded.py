@@ -12,7 +12,7 @@ from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.embedded.embeddings import EmbeddedEmbeddings
 from langchain_rerankkit.inference.similarity import TextVectors, cosines
 from langchain_rerankkit.lexical import TermStatistics, analyser, bm25, bm25_limit
-from langchain_rerankkit.records import ScoreRequest
+from langchain_rerankkit.records import ScoreRequest, by_request
 from langchain_rerankkit.vectorstores.reading import stored_texts
 
 __all__ = ["EmbeddedReranker"]
@@ -24,8 +24,8 @@ class EmbeddedReranker(Reranker):
     The words count as BM25 divided by the most that this query could reach, so both parts have a fixed scale, a score
     means the same for every question, and ``min_score`` works. On each of seven retrieval test sets the sum beats both
     parts (mean nDCG@10 .820 against .780 and .753), and word statistics of the candidates alone do nearly as well
-    (.819); the model's card has the table. Where the documents come from a store, `from_store` takes statistics and vectors from
-    it.
+    (.819); the model's card has the table. Where the documents come from a store, `from_store` takes statistics and
+    vectors from it.
     """
 
     statistics: TermStatistics | None = Field(default=None, repr=False)
@@ -65,17 +65,15 @@ class EmbeddedReranker(Reranker):
     @override
     def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Sequence[float] | Exception]:
         embeddings, analyse = self._ready()
-        documents = [document for request in requests for document in request.documents]
-        texts = TextVectors(documents, [text for request in requests for text in request.texts], self.store)
+        texts = TextVectors(requests, self.store)
         # Queries and unknown texts in one call, so that short ones share a batch.
         fresh = embeddings.embed([*(request.query for request in requests), *texts.missing])
-        vectors = texts.fill(fresh[len(requests) :])
+        queries, vectors = fresh[: len(requests)], by_request(requests, texts.fill(fresh[len(requests) :]))
+        total = 1 + self.lexical_weight
         scores = []
-        for request, query in zip(requests, fresh, strict=False):
-            similarities = cosines(query, vectors[: len(request.texts)])
-            vectors = vectors[len(request.texts) :]
+        for request, query, of_request in zip(requests, queries, vectors, strict=True):
+            similarities = cosines(query, of_request)
             matches = self._matches(analyse(request.query), [analyse(text) for text in request.texts])
-            total = 1 + self.lexical_weight
             scores.append(
                 [(cos + self.lexical_weight * match) / total for cos, match in zip(similarities, matches, strict=True)]
             )

@@ -21,7 +21,7 @@ from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.errors import ModelNotFoundError
 from langchain_rerankkit.inference.batching import token_batches
 from langchain_rerankkit.ranking import sigmoid
-from langchain_rerankkit.records import ScoreRequest
+from langchain_rerankkit.records import ScoreRequest, by_request
 
 __all__ = ["FlashRankReranker"]
 
@@ -86,8 +86,7 @@ class FlashRankReranker(Reranker):
     @override
     def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Sequence[float] | Exception]:
         pairs = [(request.query, text) for request in requests for text in request.texts]
-        scores = iter(self._ready().score(pairs, self.batch_tokens))
-        return [[next(scores) for _ in request.texts] for request in requests]
+        return by_request(requests, self._ready().score(pairs, self.batch_tokens))
 
     @override
     def _activate(self, raw_score: float) -> float:

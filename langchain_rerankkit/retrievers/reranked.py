@@ -77,8 +77,7 @@ class ContextualCompressionRetriever(BaseRetriever):
         """Retrieve for all questions, then rerank all candidates in one pass, with one traced run each."""
         compressor = self.base_compressor
         if not isinstance(compressor, Reranker):
-            extra = {} if k is None else {"k": k}
-            return super().batch(inputs, config, return_exceptions=return_exceptions, **extra, **kwargs)
+            return super().batch(inputs, config, return_exceptions=return_exceptions, k=k, **kwargs)
         cut = self._cut(k)
 
         def run(
@@ -106,8 +105,7 @@ class ContextualCompressionRetriever(BaseRetriever):
     ) -> list[list[Document]]:
         compressor = self.base_compressor
         if not isinstance(compressor, Reranker):
-            extra = {} if k is None else {"k": k}
-            return await super().abatch(inputs, config, return_exceptions=return_exceptions, **extra, **kwargs)
+            return await super().abatch(inputs, config, return_exceptions=return_exceptions, k=k, **kwargs)
         cut = self._cut(k)
 
         async def run(

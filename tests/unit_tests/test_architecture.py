@@ -25,7 +25,7 @@ ALLOWED = {
     "ranking": [],
     "lexical": [],
     "inference.batching": [],
-    "inference.similarity": ["vectorstores.reading"],
+    "inference.similarity": ["records", "vectorstores.reading"],
     "inference": ["inference"],
     "vectorstores": ["vectorstores"],
     "embedded": ["embedded", "inference"],

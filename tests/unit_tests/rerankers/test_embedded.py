@@ -2,6 +2,7 @@ import asyncio
 
 import pytest
 from langchain_core.documents import Document
+from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from langchain_rerankkit import FAISS, EmbeddedEmbeddings, EmbeddedReranker, TermStatistics
@@ -70,14 +71,7 @@ def test_from_store_takes_statistics_and_vectors(make, monkeypatch):
 
 
 def test_vectors_of_another_model_are_not_used():
-    class Other(EmbeddedEmbeddings.__mro__[1]):
-        def embed_documents(self, texts):
-            return [[1.0, 0.0] for _ in texts]
-
-        def embed_query(self, text):
-            return [1.0, 0.0]
-
-    store = InMemoryVectorStore.from_texts(["a river", "b"], Other())
+    store = InMemoryVectorStore.from_texts(["a river", "b"], DeterministicFakeEmbedding(size=2))
     assert EmbeddedReranker.from_store(store).store is None
 
 
