@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,16 @@ from typing_extensions import Self, override
 
 from langchain_rerankkit.errors import ScoreError
 from langchain_rerankkit.ranking import best_first
-from langchain_rerankkit.records import Judged, RankedDocument, RerankInput, ScoreRequest, Scores, Status
+from langchain_rerankkit.records import (
+    Answer,
+    DetailedScores,
+    Judged,
+    RankedDocument,
+    RerankInput,
+    ScoreRequest,
+    Scores,
+    Status,
+)
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import Callbacks
@@ -57,6 +65,10 @@ class _Once:
                 if not self._made:
                     self._value = make()
                     self._made = True
+        return self._value
+
+    def peek(self) -> Any:
+        """The value, or None where it was not made yet."""
         return self._value
 
     def __reduce__(self) -> tuple[type[_Once], tuple[()]]:
@@ -137,12 +149,12 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
         msg = f"{type(self).__name__} must implement _score (or _score_many)."
         raise NotImplementedError(msg)
 
-    def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Scores | Exception]:
+    def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
         """Judge several requests; override it where many queries go faster together.
 
-        An exception in place of scores fails that request alone.
+        An exception in place of scores fails that request alone. `DetailedScores` add to ``metadata["rerank"]``.
         """
-        answers: list[Scores | Exception] = []
+        answers: list[Answer | Exception] = []
         for request in requests:
             try:
                 answers.append(self._score(request.query, request.texts))
@@ -154,7 +166,7 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
         """Judge texts asynchronously; override it where the backend is truly asynchronous."""
         return await run_in_executor(_executor(), self._score, query, texts)
 
-    async def _ascore_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Scores | Exception]:
+    async def _ascore_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
         """Judge several requests asynchronously: with `_ascore` where a backend has its own, else on a thread."""
         if type(self)._ascore is Reranker._ascore:
             return await run_in_executor(_executor(), self._score_many, requests)
@@ -162,7 +174,7 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, Exception):
                 raise answer
-        return cast("Sequence[Scores | Exception]", answers)
+        return cast("Sequence[Answer | Exception]", answers)
 
     def _activate(self, raw_score: float) -> float:
         """The score that people see, from the backend's own; must not change the order."""
@@ -188,6 +200,16 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
         """Load the model now, so that a missing file or package shows at start-up and not at the first query."""
         self._ready()
         return self
+
+    def close(self) -> None:
+        """Let go of the model. Its memory is free once no other reranker holds it; a later call loads it again."""
+        self._once = _Once()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @override
     def __setattr__(self, name: str, value: Any) -> None:
@@ -359,7 +381,7 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
         return "\n".join([*lead, document.page_content])
 
     def _align(
-        self, jobs: Sequence[_Job | Exception], answers: Sequence[Scores | Exception]
+        self, jobs: Sequence[_Job | Exception], answers: Sequence[Answer | Exception]
     ) -> list[Judged | Exception]:
         """Put the backend's answers, which cover only documents with a text, back beside all documents."""
         expected = len(_to_judge(jobs))
@@ -378,16 +400,21 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
                 results.append(failure if self.on_error == "raise" else self._fallback(job, failure))
         return results
 
-    def _judged(self, job: _Job, answer: Scores | Exception) -> Judged:
+    def _judged(self, job: _Job, answer: Answer | Exception) -> Judged:
         if isinstance(answer, Exception):
             raise answer
+        details: list[Mapping[str, Any]] = [{}] * len(job.documents)
+        if isinstance(answer, DetailedScores):
+            for position, said in zip(job.judged, answer.details, strict=True):
+                details[position] = said
+            answer = answer.scores
         raw_scores = [-math.inf] * len(job.documents)
         statuses: list[Status] = ["blank"] * len(job.documents)
         for position, score in zip(job.judged, self._checked(answer, len(job.judged)), strict=True):
             finite = math.isfinite(score)
             raw_scores[position] = score if finite else -math.inf
             statuses[position] = "ok" if finite else "not finite"
-        return Judged(job.documents, raw_scores, statuses)
+        return Judged(job.documents, raw_scores, statuses, details=details)
 
     def _fallback(self, job: _Job, error: Exception) -> Judged:
         count = len(job.documents)
@@ -411,6 +438,7 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
                 previous_rank=position + 1,
                 status=judged.statuses[position],
                 reason=judged.reason,
+                details=judged.details[position] if judged.details else {},
             )
             for rank, position in enumerate(best_first(judged.raw_scores), start=1)
         ]
@@ -450,6 +478,7 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
                     "previous_rank": line.previous_rank,
                     "status": line.status,
                 }
+                details.update(line.details)
                 if line.reason is not None:
                     details["reason"] = line.reason
                 if line.raw_score != line.score:
@@ -464,8 +493,11 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
 
 @cache
 def _executor() -> ThreadPoolExecutor:
-    """Threads of our own for local models: asyncio's default executor stays free for everybody else."""
-    return ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="rerankkit")
+    """Threads of our own for local models: asyncio's default executor stays free for everybody else.
+
+    More than processors, since most wait for the one pass that a model runs, and those that wait go together.
+    """
+    return ThreadPoolExecutor(max_workers=16, thread_name_prefix="rerankkit")
 
 
 def _query_and_documents(input: Any) -> tuple[str, list[Document]]:

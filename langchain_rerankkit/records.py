@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
 
 from langchain_core.documents import Document
 from typing_extensions import TypedDict
 
-__all__ = ["Judged", "RankedDocument", "RerankInput", "ScoreRequest", "Scores", "Status", "by_request"]
+__all__ = [
+    "Answer",
+    "DetailedScores",
+    "Judged",
+    "RankedDocument",
+    "RerankInput",
+    "ScoreRequest",
+    "Scores",
+    "Status",
+    "by_request",
+]
 
 _Value = TypeVar("_Value")
 
@@ -41,6 +51,7 @@ class RankedDocument:
             judge), ``"not finite"`` (the backend's score was NaN or infinite and ``on_nan="last"``) or ``"fallback"``
             (the backend failed and ``on_error="keep_order"``).
         reason: Type of the error behind a fallback.
+        details: What the backend says of this document beside its score, for ``metadata["rerank"]``.
     """
 
     document: Document
@@ -50,6 +61,24 @@ class RankedDocument:
     previous_rank: int
     status: Status = "ok"
     reason: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DetailedScores:
+    """Scores of a backend that has more to say than numbers.
+
+    Attributes:
+        scores: One number per text.
+        details: One mapping per text, for ``metadata["rerank"]``: plain data under names that `Reranker` does not use.
+    """
+
+    scores: Scores
+    details: Sequence[Mapping[str, Any]]
+
+
+Answer = Scores | DetailedScores
+"""What a backend says to one request."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +107,7 @@ class Judged:
     raw_scores: list[float]
     statuses: list[Status]
     reason: str | None = None
+    details: Sequence[Mapping[str, Any]] = ()
 
 
 def by_request(requests: Sequence[ScoreRequest], values: Sequence[_Value]) -> list[Sequence[_Value]]:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from langchain_rerankkit.embedded.embeddings import EmbeddedEmbeddings
 from langchain_rerankkit.evaluation.dataset import Dataset
 from langchain_rerankkit.evaluation.evaluate import evaluate
+from langchain_rerankkit.inference.models import default_cache_dir
 from langchain_rerankkit.rerankers.bi_encoder import BiEncoderReranker
 from langchain_rerankkit.rerankers.cross_encoder import CrossEncoderReranker
 from langchain_rerankkit.rerankers.embedded import EmbeddedReranker
 from langchain_rerankkit.rerankers.ensemble import EnsembleReranker
-from langchain_rerankkit.rerankers.flashrank import FlashRankReranker, default_cache_dir
+from langchain_rerankkit.rerankers.flashrank import FlashRankReranker
 from langchain_rerankkit.rerankers.lexical import LexicalReranker
 from langchain_rerankkit.vectorstores.faiss import FAISS
 
@@ -72,7 +73,7 @@ def run_demo() -> Iterator[str]:
 
 def _models_on_disk() -> Iterator[tuple[str, Reranker]]:
     """Rerankers whose model is already here and loads; nothing is downloaded."""
-    folder = default_cache_dir()
+    folder = default_cache_dir() / "flashrank"
     flashrank = [
         FlashRankReranker(model=path.name, local_files_only=True)
         for path in (sorted(folder.iterdir()) if folder.is_dir() else [])

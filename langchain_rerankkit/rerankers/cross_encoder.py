@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import math
-import threading
-import weakref
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 from typing_extensions import Self, override
 
-from langchain_rerankkit._optional import require
 from langchain_rerankkit.base import Reranker
-from langchain_rerankkit.errors import ModelNotFoundError, ScoreError
+from langchain_rerankkit.errors import ScoreError
+from langchain_rerankkit.inference.cross_encoders import Backend, load_cross_encoder
+from langchain_rerankkit.inference.models import Precision
+from langchain_rerankkit.inference.pairs import Limits, LongDocuments, PairOutputs, score_pairs
+from langchain_rerankkit.inference.shared import release, shared
+from langchain_rerankkit.inference.torch import TorchPairs
 from langchain_rerankkit.ranking import sigmoid
-from langchain_rerankkit.records import ScoreRequest, by_request
+from langchain_rerankkit.records import Answer, DetailedScores, ScoreRequest, by_request
 
 __all__ = ["CrossEncoderReranker", "log_odds"]
 
 
 class CrossEncoderReranker(Reranker):
-    """Reranks with a cross-encoder of sentence-transformers, or with any LangChain ``BaseCrossEncoder``.
+    """Reranks with a cross-encoder, on the fastest backend that is installed, or with any LangChain ``BaseCrossEncoder``.
 
     The raw score is the model's logit in float32; the score is its sigmoid, computed in float64. Order comes from
     the raw score, so hits that all saturate to 1.0 keep their order.
+
+    A query keeps its tokens; what does not fit of a text is cut, and ``metadata["rerank"]["truncated"]`` says so.
+    Equal pairs are scored once. All rerankers of a process share one model of a kind, and requests of several threads
+    share its passes. `close`, or leaving a ``with`` block, lets go of it.
 
     Example::
 
@@ -51,14 +57,47 @@ class CrossEncoderReranker(Reranker):
     """What to look for, in words. Rerankers that are language models have a place for it in their template; for others
     it comes right before the query, so end it with a space."""
 
+    backend: Backend = "auto"
+    """What runs the model. ``"openvino"`` and ``"onnx"`` need a graph among its files and no torch (extras ``openvino``
+    and ``onnx``); ``"torch"`` goes through sentence-transformers (extra ``local``) and runs everything, language models
+    with their template included. ``"auto"`` takes the fastest that is installed and that files and machine allow; the
+    representation, and ``metadata["rerank"]["backend"]``, say which."""
+
+    precision: Precision = "auto"
+    """Arithmetic. ``"auto"`` is full precision, or bf16 (fp16) where the processor or GPU has it natively. ``"int8"``
+    takes a graph with int8 weights, ``"fp16"`` on ONNX Runtime one with fp16 weights: ``rerankkit export`` makes them.
+    int8 quantises what flows through the model by the range of a whole pass, so a score moves a little with the texts
+    beside it."""
+
     device: str | None = None
     """``"cpu"``, ``"cuda"``, ``"mps"`` …; by default the fastest one found."""
 
-    max_length: int | None = Field(default=None, ge=8)
-    """Longest pair in tokens; by default the model's own limit."""
+    threads: int | None = Field(default=None, ge=1)
+    """Threads of one pass; by default one for each processor that the process may use."""
 
-    batch_size: int = Field(default=32, ge=1)
-    """Pairs in one pass."""
+    max_length: int | None = Field(default=None, ge=8)
+    """Longest pair in tokens; by default the model's own limit, which it cannot exceed."""
+
+    max_query_length: int | None = Field(default=None, ge=1)
+    """Longest query in tokens; by default half of a pair."""
+
+    long_documents: LongDocuments = "truncate"
+    """What happens to a text that does not fit beside its query: ``"truncate"`` reads its beginning, ``"chunk"`` scores
+    all of it in overlapping parts, ``"error"`` raises. The characters of the best part are
+    ``metadata["rerank"]["best_span"]``, counted in what the model reads (see ``document_text``)."""
+
+    chunk_overlap: int = Field(default=32, ge=0)
+    """Tokens that neighbouring chunks share."""
+
+    chunk_score: Literal["max", "mean", "first"] = "max"
+    """The raw score of a text in chunks: of its best chunk, their mean, or that of the first."""
+
+    batch_tokens: int | None = Field(default=None, ge=1)
+    """Tokens in one pass, padding included: bounds memory whatever the number of candidates. By default what was fastest:
+    512 on a processor, 1,024 in bf16 or on torch, 16,384 on a GPU."""
+
+    file_name: str | None = None
+    """The graph to take, where a model has several: ``"model_O3.onnx"``."""
 
     revision: str | None = None
     """Commit, tag or branch on the model hub."""
@@ -67,7 +106,7 @@ class CrossEncoderReranker(Reranker):
     """Folder for downloaded models; by default the hub client's."""
 
     local_files_only: bool = False
-    """Never download."""
+    """Never download; also switched on by the environment variable ``HF_HUB_OFFLINE``."""
 
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Needs a ``revision``: without one the code can change any day."""
@@ -100,28 +139,35 @@ class CrossEncoderReranker(Reranker):
         return name if isinstance(name, str) else type(self.client).__name__
 
     @override
+    def __repr_args__(self) -> Any:
+        yield from super().__repr_args__()
+        model = self._once.peek()
+        if model is not None and not _scores_pairs(model):
+            yield "runtime", model.runtime
+
+    @override
     def _load(self) -> Any:
-        if self.client is not None:
+        if _scores_pairs(self.client):
             return self.client
-        sentence_transformers = require("sentence_transformers", extra="local")
-        try:
-            model = sentence_transformers.CrossEncoder(
-                self.model,
-                device=self.device,
-                max_length=self.max_length,
-                revision=self.revision,
-                cache_folder=self.cache_dir,
-                local_files_only=self.local_files_only,
-                trust_remote_code=self.trust_remote_code,
-            )
-        except OSError as error:
-            msg = (
-                f"The cross-encoder {self.model!r} could not be loaded: {error} Give an existing folder, or a model "
-                "that is in the cache when there is no network."
-            )
-            raise ModelNotFoundError(msg, searched=[self.cache_dir or self.model]) from error
-        _ensure_padding(model)
-        return model
+        if self.client is not None:
+            return shared(("client", id(self.client)), lambda: TorchPairs(self.client))
+        return load_cross_encoder(
+            self.model,
+            backend=self.backend,
+            precision=self.precision,
+            device=self.device,
+            threads=self.threads,
+            file_name=self.file_name,
+            revision=self.revision,
+            cache_dir=self.cache_dir,
+            local_files_only=self.local_files_only,
+            trust_remote_code=self.trust_remote_code,
+        )
+
+    @override
+    def close(self) -> None:
+        release(self._once.peek())
+        super().close()
 
     @override
     def _activate(self, raw_score: float) -> float:
@@ -130,26 +176,37 @@ class CrossEncoderReranker(Reranker):
         return sigmoid(raw_score)
 
     @override
-    def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Sequence[float] | Exception]:
-        pairs = [(request.query, text) for request in requests for text in request.texts]
-        return by_request(requests, self._score_pairs(pairs))
-
-    def _score_pairs(self, pairs: list[tuple[str, str]]) -> list[float]:
+    def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
         model = self._ready()
+        pairs = [(request.query, text) for request in requests for text in request.texts]
         if _scores_pairs(model):
-            rows: Any = model.score(pairs)
-        else:
-            torch = require("torch", extra="local")
-            # A fast tokenizer is changed while it truncates and pads; two threads in it raise "Already borrowed".
-            with _lock_of(model):
-                rows = model.predict(
-                    pairs,
-                    prompt=self.instruction,
-                    batch_size=self.batch_size,
-                    activation_fn=torch.nn.Identity(),
-                    apply_softmax=False,
-                    show_progress_bar=False,
-                )
+            return by_request(requests, self._client_scores(model, pairs))
+        limits = Limits(self.max_length, self.max_query_length, self.long_documents, self.chunk_overlap)
+        outputs = score_pairs(model, pairs, limits, self.batch_tokens, self.instruction)
+        judged = [self._judged_pair(output, model.runtime) for output in outputs]
+        return [
+            DetailedScores([score for score, _ in of_request], [details for _, details in of_request])
+            for of_request in by_request(requests, judged)
+        ]
+
+    def _judged_pair(self, output: PairOutputs, runtime: str) -> tuple[float, dict[str, Any]]:
+        """Raw score of a pair, and what there is to say of it."""
+        scores = [log_odds(row, self.label) for row in output.logits]
+        details: dict[str, Any] = {"backend": runtime}
+        if output.truncated:
+            details["truncated"] = True
+        if output.spans is None:
+            return scores[0], details
+        best = max(range(len(scores)), key=lambda chunk: -math.inf if math.isnan(scores[chunk]) else scores[chunk])
+        details |= {"chunks": len(scores), "best_span": list(output.spans[best])}
+        if any(math.isnan(score) for score in scores):
+            return math.nan, details
+        return {"max": scores[best], "mean": math.fsum(scores) / len(scores), "first": scores[0]}[
+            self.chunk_score
+        ], details
+
+    def _client_scores(self, client: Any, pairs: list[tuple[str, str]]) -> list[float]:
+        rows = client.score(pairs)
         rows = rows.tolist() if hasattr(rows, "tolist") else rows
         if len(rows) != len(pairs):
             msg = f"{self._label()} returned {len(rows)} scores for {len(pairs)} pairs; no document was dropped."
@@ -194,23 +251,3 @@ def _scores_pairs(model: Any) -> bool:
     langchain-community have others of the same shape.
     """
     return callable(getattr(model, "score", None)) and not callable(getattr(model, "predict", None))
-
-
-_locks: weakref.WeakKeyDictionary[Any, threading.Lock] = weakref.WeakKeyDictionary()
-_locks_lock = threading.Lock()
-
-
-def _lock_of(model: Any) -> threading.Lock:
-    """One lock per model, however many rerankers share it."""
-    with _locks_lock:
-        return _locks.setdefault(model, threading.Lock())
-
-
-def _ensure_padding(model: Any) -> None:
-    """Language models often have no padding token, and then cannot score more than one pair at a time."""
-    tokenizer = model.tokenizer
-    if getattr(tokenizer, "pad_token", None) is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    config = getattr(getattr(model, "model", None), "config", None)
-    if config is not None and getattr(config, "pad_token_id", None) is None:
-        config.pad_token_id = tokenizer.pad_token_id

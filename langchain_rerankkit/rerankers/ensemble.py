@@ -71,6 +71,12 @@ class EnsembleReranker(Reranker):
         return self
 
     @override
+    def close(self) -> None:
+        for reranker in self.rerankers:
+            reranker.close()
+        super().close()
+
+    @override
     def _label(self) -> str:
         return " + ".join(reranker._label() for reranker in self.rerankers)
 

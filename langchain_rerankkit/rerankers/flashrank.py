@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import stat
 import tempfile
@@ -19,7 +18,10 @@ from typing_extensions import Self, override
 from langchain_rerankkit._optional import require
 from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.errors import ModelNotFoundError
-from langchain_rerankkit.inference.batching import token_batches
+from langchain_rerankkit.inference.models import default_cache_dir, is_offline
+from langchain_rerankkit.inference.onnx import Graph
+from langchain_rerankkit.inference.pairs import GraphPairs, Limits, score_pairs
+from langchain_rerankkit.inference.tokens import Tokenizer
 from langchain_rerankkit.ranking import sigmoid
 from langchain_rerankkit.records import ScoreRequest, by_request
 
@@ -76,17 +78,20 @@ class FlashRankReranker(Reranker):
         return Path(self.model_path).name if self.model_path else self.model
 
     @override
-    def _load(self) -> _Session:
+    def _load(self) -> GraphPairs:
         ranker = self.client
         if ranker is None:
             folder, file = self._files()
             ranker = _open_ranker(folder, file, self.max_length)
-        return _Session(ranker)
+        return _as_pairs(ranker, self.max_length)
 
     @override
     def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Sequence[float] | Exception]:
         pairs = [(request.query, text) for request in requests for text in request.texts]
-        return by_request(requests, self._ready().score(pairs, self.batch_tokens))
+        outputs = score_pairs(self._ready(), pairs, Limits(), self.batch_tokens)
+        # Two labels: the difference of the logits, whose sigmoid is the softmax of the second.
+        scores = [row[-1] - (row[0] if len(row) > 1 else 0.0) for output in outputs for row in output.logits]
+        return by_request(requests, scores)
 
     @override
     def _activate(self, raw_score: float) -> float:
@@ -109,11 +114,11 @@ class FlashRankReranker(Reranker):
                     "for a folder of your own."
                 )
                 raise ModelNotFoundError(msg)
-            folder = Path(self.cache_dir).expanduser() if self.cache_dir else default_cache_dir()
+            folder = Path(self.cache_dir).expanduser() if self.cache_dir else default_cache_dir() / "flashrank"
             folder /= self.model
             file = folder / config.model_file_map[self.model]
             if not folder.exists():
-                if self.local_files_only or _offline():
+                if self.local_files_only or is_offline():
                     msg = f"The model {self.model!r} is not in {folder}, and downloading is switched off."
                     raise ModelNotFoundError(msg, missing=[file.name], searched=[folder])
                 _download(config.model_url.format(self.model), folder, self.sha256)
@@ -124,60 +129,25 @@ class FlashRankReranker(Reranker):
         return folder, file
 
 
-class _Session:
-    """A ranker's tokeniser and ONNX session, run in length-sorted batches."""
+def _as_pairs(ranker: Any, max_length: int) -> GraphPairs:
+    """A ranker's tokenizer and ONNX session, run in passes of a token budget."""
+    ort = require("onnxruntime", extra="flashrank")
+    session, tokenizer = ranker.session, ranker.tokenizer
+    inputs = frozenset(tensor.name for tensor in session.get_inputs())
+    options = ort.RunOptions()
+    if session.get_session_options().enable_cpu_mem_arena:
+        # A session of the caller's: its memory goes back after each pass, not stays at the largest batch ever seen.
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
-    def __init__(self, ranker: Any) -> None:
-        tokenizers = require("tokenizers", extra="flashrank")
-        ort = require("onnxruntime", extra="flashrank")
-        # A copy, so that a Ranker of the caller's keeps its own padding.
-        self._tokenizer = tokenizers.Tokenizer.from_str(ranker.tokenizer.to_str())
-        self._pad_id = (self._tokenizer.padding or {}).get("pad_id", 0)
-        self._tokenizer.no_padding()
-        self._session = ranker.session
-        self._inputs = {tensor.name for tensor in ranker.session.get_inputs()}
-        self._run_options = ort.RunOptions()
-        if ranker.session.get_session_options().enable_cpu_mem_arena:
-            # A session of the caller's: its memory goes back after each pass, not stays at the largest batch ever seen.
-            self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    def run(feed: dict[str, Any]) -> Any:
+        return session.run(None, {name: array for name, array in feed.items() if name in inputs}, options)[0]
 
-    def score(self, pairs: list[tuple[str, str]], budget: int) -> list[float]:
-        np = require("numpy", extra="flashrank")
-        encoded = self._tokenizer.encode_batch(pairs)
-        scores = [0.0] * len(pairs)
-        for rows in token_batches([len(encoding.ids) for encoding in encoded], budget):
-            width = len(encoded[rows[0]].ids)
-            tensors = {name: np.zeros((len(rows), width), np.int64) for name in ("ids", "attention_mask", "type_ids")}
-            tensors["ids"][:] = self._pad_id
-            for row, position in enumerate(rows):
-                length = len(encoded[position].ids)
-                for name, tensor in tensors.items():
-                    tensor[row, :length] = getattr(encoded[position], name)
-            feed = {
-                "input_ids": tensors["ids"],
-                "attention_mask": tensors["attention_mask"],
-                "token_type_ids": tensors["type_ids"],
-            }
-            feed = {name: tensor for name, tensor in feed.items() if name in self._inputs}
-            logits = self._session.run(None, feed, self._run_options)[0]
-            # Two labels: the difference of the logits, whose sigmoid is the softmax of the second.
-            raw = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
-            for position, score in zip(rows, raw.tolist(), strict=True):
-                scores[position] = score
-        return scores
-
-
-def default_cache_dir() -> Path:
-    """The folder for downloaded models: the platform's cache folder, never a temporary one."""
-    if os.name == "nt":
-        root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    else:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "rerankkit" / "flashrank"
-
-
-def _offline() -> bool:
-    return os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
+    return GraphPairs(
+        Tokenizer(tokenizer.to_str()),
+        Graph(run, "onnxruntime CPU", inputs, batch_tokens=512),
+        pad_id=(tokenizer.padding or {}).get("pad_id", 0),
+        max_length=(tokenizer.truncation or {}).get("max_length", max_length),
+    )
 
 
 def _open_ranker(folder: Path, file: Path, max_length: int) -> Any:

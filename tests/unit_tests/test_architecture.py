@@ -38,7 +38,7 @@ ALLOWED = {
     "rerankers": ["base", "records", "ranking", "lexical", "inference", "embedded", "vectorstores.reading"],
     "retrievers": ["base", "records"],
     "testing": ["base", "records", "retrievers"],
-    "demo": ["embedded", "evaluation", "rerankers", "vectorstores", "base"],
+    "demo": ["embedded", "evaluation", "inference", "rerankers", "vectorstores", "base"],
     "cli": ["base", "demo", ""],
     "__main__": ["cli"],
 }
@@ -103,6 +103,7 @@ HEAVY = [
     "transformers",
     "sentence_transformers",
     "tokenizers",
+    "huggingface_hub",
     "faiss",
     "openai",
     "flashrank",

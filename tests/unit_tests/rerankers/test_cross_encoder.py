@@ -153,7 +153,7 @@ def test_two_rerankers_may_share_a_model_across_threads(heads):
     from sentence_transformers import CrossEncoder
 
     model = CrossEncoder(str(heads[1]), device="cpu")
-    rerankers = [CrossEncoderReranker(client=model), CrossEncoderReranker(client=model, batch_size=2)]
+    rerankers = [CrossEncoderReranker(client=model), CrossEncoderReranker(client=model, batch_tokens=64)]
     expected = by_text(rerankers[0].rank("river city", TEXTS), "raw_score")
     with ThreadPoolExecutor(16) as pool:
         results = list(pool.map(lambda n: rerankers[n % 2].rank("river city", TEXTS), range(32)))
@@ -205,7 +205,7 @@ def language_model(tmp_path_factory):
 
 def test_a_language_model_without_padding_scores_batches(language_model):
     together = CrossEncoderReranker(model=language_model, device="cpu").rank("river city", TEXTS)
-    apart = CrossEncoderReranker(model=language_model, device="cpu", batch_size=1).rank("river city", TEXTS)
+    apart = CrossEncoderReranker(model=language_model, device="cpu", batch_tokens=1).rank("river city", TEXTS)
     assert by_text(together, "raw_score") == pytest.approx(by_text(apart, "raw_score"), abs=1e-3)
 
 
@@ -241,4 +241,4 @@ def test_fields_that_do_not_go_together():
     with pytest.raises(ValidationError, match="revision"):
         CrossEncoderReranker(model="x", trust_remote_code=True)
     with pytest.raises(ValidationError):
-        CrossEncoderReranker(model="x", batch_size=0)
+        CrossEncoderReranker(model="x", batch_tokens=0)

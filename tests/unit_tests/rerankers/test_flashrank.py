@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from langchain_rerankkit import FlashRankReranker, ModelNotFoundError
-from langchain_rerankkit.rerankers.flashrank import default_cache_dir
+from langchain_rerankkit.inference.models import default_cache_dir
 from langchain_rerankkit.testing import RerankerTests
 from tests import models
 
@@ -71,7 +71,7 @@ class TestFiles:
     def test_the_cache_is_the_users(self, monkeypatch, tmp_path):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
-        assert default_cache_dir() == tmp_path / "rerankkit" / "flashrank"
+        assert default_cache_dir() == tmp_path / "rerankkit"
         monkeypatch.delenv("XDG_CACHE_HOME")
         assert not str(default_cache_dir()).startswith("/tmp")  # noqa: S108 - that is the point
 
