@@ -6,11 +6,15 @@ if not os.environ.get("RERANKKIT_NETWORK"):
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["LANGSMITH_TRACING"] = "false"
 
+import weakref
+from collections import deque
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from langchain_rerankkit.inference import shared
+from langchain_rerankkit.inference.export import export
 from tests import models
 
 # The first example often loads a library; and a failure must come back on the next run.
@@ -21,6 +25,14 @@ settings.load_profile("rerankkit")
 @pytest.fixture(scope="session")
 def cross_encoder_folder(tmp_path_factory) -> Path:
     return models.save_cross_encoder(tmp_path_factory.mktemp("cross-encoder"))
+
+
+@pytest.fixture(scope="session")
+def every_format_folder(tmp_path_factory) -> Path:
+    """One cross-encoder as safetensors and as graphs with full, half and int8 weights."""
+    folder = models.save_cross_encoder(tmp_path_factory.mktemp("every-format"), spread=0.08)
+    export(str(folder), folder, precisions=["fp32", "fp16", "int8"])
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +47,10 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip("the retrieval test sets are not beside this checkout (../shared/data)")
     return folder
+
+
+@pytest.fixture
+def no_shared_models(monkeypatch):
+    """As in a fresh process: every model is loaded anew."""
+    monkeypatch.setattr(shared, "_models", weakref.WeakValueDictionary())
+    monkeypatch.setattr(shared, "_recent", deque(maxlen=2))

@@ -39,7 +39,7 @@ def make_tokenizer():
     return tokenizer
 
 
-def make_bert(labels: int = 1, hidden: int = 32, layers: int = 2, heads: int = 4, seed: int = 0):
+def make_bert(labels: int = 1, *, hidden: int = 32, layers: int = 2, heads: int = 4, seed: int = 0, spread=0.2):
     """A BERT classifier with random weights, large enough for scores to differ."""
     import torch
     from transformers import BertConfig, BertForSequenceClassification
@@ -54,13 +54,13 @@ def make_bert(labels: int = 1, hidden: int = 32, layers: int = 2, heads: int = 4
         max_position_embeddings=512,
         num_labels=labels,
         attn_implementation="eager",
-        initializer_range=0.2,
+        initializer_range=spread,
         pad_token_id=0,
     )
     return BertForSequenceClassification(config).eval()
 
 
-def save_cross_encoder(folder: Path, labels: int = 1, **shape: int) -> Path:
+def save_cross_encoder(folder: Path, labels: int = 1, **shape: float) -> Path:
     """A folder as transformers and sentence-transformers save it."""
     from transformers import PreTrainedTokenizerFast
 
@@ -73,11 +73,12 @@ def save_cross_encoder(folder: Path, labels: int = 1, **shape: int) -> Path:
         cls_token="[CLS]",  # noqa: S106
         sep_token="[SEP]",  # noqa: S106
         mask_token="[MASK]",  # noqa: S106
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],  # as BERT's own
     ).save_pretrained(folder)
     return folder
 
 
-def save_flashrank(folder: Path, labels: int = 1, file: str = FLASHRANK_FILE, **shape: int) -> Path:
+def save_flashrank(folder: Path, labels: int = 1, file: str = FLASHRANK_FILE, **shape: float) -> Path:
     """A folder as FlashRank unpacks it: one ONNX file, a tokenizer and three small JSON files."""
     import torch
 

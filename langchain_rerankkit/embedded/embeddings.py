@@ -46,7 +46,7 @@ class EmbeddedEmbeddings(Embeddings):
     Args:
         batch_tokens: Tokens in one pass of the model, padding included: bounds memory whatever the number of texts.
             More was not faster on any number of texts, on two cores.
-        threads: Threads of one pass; by default one for each processor that the process may use.
+        threads: Threads of one pass; by default one for each physical core that the process may use.
     """
 
     model: ClassVar[str] = "all-MiniLM-L6-v2"
@@ -94,7 +94,8 @@ class EmbeddedEmbeddings(Embeddings):
             return np.empty((0, _DIMENSIONS), dtype=np.float32)
         model = shared(("embedded", self.threads), lambda: _Model(self.threads))
         vectors: Vectors = model.vectors(list(positions), self.batch_tokens)
-        return vectors[rows]
+        chosen: Vectors = vectors[rows]
+        return chosen
 
 
 class _Model:

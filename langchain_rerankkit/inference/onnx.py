@@ -57,14 +57,14 @@ def open_graph(
         precision: Arithmetic. ``"auto"`` is bf16 on OpenVINO where the processor has it, else the graph's own.
         weights: Precision of the graph's weights, for the description.
         device: ``"cpu"``, ``"cuda"`` (ONNX Runtime), ``"gpu"`` (OpenVINO's name for Intel's); the CPU by default.
-        threads: Threads of one pass; by default one for each processor that this process may use.
+        threads: Threads of one pass; by default one for each physical core that this process may use.
 
     Raises:
         ModelNotFoundError: If the file is not a graph.
         ValueError: If the runtime cannot compute as asked.
     """
     opener = _openvino if backend == "openvino" else _onnxruntime
-    return opener(source, precision, weights, (device or "cpu").lower(), threads or _processors())
+    return opener(source, precision, weights, (device or "cpu").lower(), threads or _default_threads())
 
 
 def installed(module: str) -> bool:
@@ -92,7 +92,7 @@ def _openvino(source: Path | bytes, precision: Precision, weights: str, device: 
     bf16 = precision == "bf16" or (precision == "auto" and weights != "int8" and name == "CPU" and native_bf16())
     hint = "bf16" if bf16 else "f16" if precision == "fp16" else "f32"
     options = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
-    if name == "CPU":
+    if name == "CPU" and threads:
         options["INFERENCE_NUM_THREADS"] = str(threads)
     try:
         model = core.read_model(source) if isinstance(source, bytes) else core.read_model(str(source))
@@ -153,6 +153,8 @@ def _name(source: Path | bytes) -> str:
     return "a graph in memory" if isinstance(source, bytes) else str(source)
 
 
-def _processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _default_threads() -> int:
+    """Zero, by which a runtime means its count of physical cores, unless the process may not use them all."""
+    cores = os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    return allowed if allowed < cores else 0

@@ -84,7 +84,7 @@ class TorchPairs:
 
     def __init__(self, model: Any) -> None:
         self._torch = require("torch", extra="local")
-        self._model = model.eval()
+        self.model = model.eval()
         tokenizer = model.tokenizer
         _ensure_padding(model, tokenizer)
         self._pad_id = tokenizer.pad_token_id
@@ -145,7 +145,7 @@ class TorchPairs:
     def _row(self, query: str, text: str, instruction: str | None) -> Row:
         np = require("numpy", extra="local")
         with self.passes.alone():  # a fast tokenizer of transformers is changed while it truncates and pads
-            features = self._model.preprocess([(query, text)], prompt=instruction)
+            features = self.model.preprocess([(query, text)], prompt=instruction)
         mask = features["attention_mask"][0].bool()
         return Row(features["input_ids"][0][mask].cpu().numpy().astype(np.uint32))
 
@@ -155,14 +155,14 @@ class TorchPairs:
         try:
             with torch.inference_mode():
                 features = {
-                    name: torch.from_numpy(array).to(self._model.device, non_blocking=True)
+                    name: torch.from_numpy(array).to(self.model.device, non_blocking=True)
                     for name, array in arrays.items()
                     if name in self._inputs
                 }
-                scores = self._model(features)["scores"]
+                scores = self.model(features)["scores"]
                 return scores.float().reshape(len(rows), -1).cpu().numpy()
         except Exception as error:
-            if self._model.device.type == "cuda" and out_of_memory(error):
+            if self.model.device.type == "cuda" and out_of_memory(error):
                 torch.cuda.empty_cache()
             raise
 

@@ -73,7 +73,7 @@ class CrossEncoderReranker(Reranker):
     """``"cpu"``, ``"cuda"``, ``"mps"`` …; by default the fastest one found."""
 
     threads: int | None = Field(default=None, ge=1)
-    """Threads of one pass; by default one for each processor that the process may use."""
+    """Threads of one pass; by default one for each physical core that the process may use."""
 
     max_length: int | None = Field(default=None, ge=8)
     """Longest pair in tokens; by default the model's own limit, which it cannot exceed."""

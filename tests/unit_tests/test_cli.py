@@ -73,7 +73,7 @@ def test_nothing_in_nothing_out(capsys, monkeypatch):
         (["--reranker", "json:JSONDecoder"], "not a Reranker class"),
         ([*OURS, "--top-n", "0"], "top_n"),
         (["--reranker", "lexical", "--model", "x"], "model"),
-        (["--reranker", "cross-encoder", "--model", "/no/such/folder"], "could not be loaded"),
+        (["--reranker", "cross-encoder", "--model", "/no/such/folder"], "There is no folder"),
         (["/no/such/file"], "No such file"),
     ],
 )

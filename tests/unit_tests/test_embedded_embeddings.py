@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import warnings
+import weakref
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from langchain_tests.unit_tests import EmbeddingsUnitTests
 
 from langchain_rerankkit import EmbeddedEmbeddings, MissingExtraError, ModelNotFoundError
 from langchain_rerankkit.embedded import embeddings as module
+from langchain_rerankkit.inference import onnx, shared, tokens
 
 TEXTS = [
     "",
@@ -97,7 +99,7 @@ def test_shape_type_and_length(embeddings):
 
 
 def test_nothing_is_loaded_for_no_texts(monkeypatch):
-    monkeypatch.setattr(module, "_shared_model", None)
+    monkeypatch.setattr(module, "shared", None)
     assert EmbeddedEmbeddings().embed_documents([]) == []
 
 
@@ -109,11 +111,16 @@ def test_a_text_does_not_depend_on_its_neighbours(embeddings, budget):
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
+def loaded(threads):
+    EmbeddedEmbeddings(threads=threads).embed(["a"])
+    return shared._models["embedded", threads]
+
+
 def test_a_repeated_text_is_embedded_once(embeddings, monkeypatch):
-    model = module._shared_model(2)
+    passes = loaded(2)._passes
     seen = []
-    run = model.run
-    monkeypatch.setattr(model, "run", lambda ids: seen.extend(ids) or run(ids))
+    run = passes._run
+    monkeypatch.setattr(passes, "_run", lambda rows: seen.extend(rows) or run(rows))
     vectors = embeddings.embed(["a", "b", "a", "a"])
     assert len(seen) == 2
     assert (vectors[0] == vectors[2]).all()
@@ -146,29 +153,31 @@ PIECES = [" ", "\n", "\t", "a", "é", "語", ".", "\u0301", "[SEP]", "\0", "word
 @settings(max_examples=100)
 @given(st.integers(0, 2**32), st.integers(200, 900), st.lists(st.sampled_from(PIECES), min_size=1, max_size=5))
 def test_the_head_of_a_long_text_gives_the_same_tokens(seed, length, pieces):
-    model = module._shared_model(2)
+    tokenizer = loaded(2)._tokenizer
     text = "".join(random.Random(seed).choices(pieces, k=length))  # noqa: S311 - not for secrets
-    whole = model._tokenizer.encode(text).ids
-    limit = module._HEAD
+    whole, _ = tokenizer.spans(text)
+    per_token = tokens._CHARACTERS_PER_TOKEN
     try:
-        for module._HEAD in (10, 400, 1000):
-            assert next(model.tokenise([text])).tolist() == whole
+        for tokens._CHARACTERS_PER_TOKEN in (1, 2, 4):
+            ((head, complete),) = tokenizer.heads([text], 200)
+            assert head.tolist() == whole[:200].tolist()
+            assert complete == (len(whole) <= 200) or len(whole) == 200  # only blanks may be left
     finally:
-        module._HEAD = limit
+        tokens._CHARACTERS_PER_TOKEN = per_token
 
 
 def test_a_megabyte_is_not_tokenised_whole(embeddings, monkeypatch):
-    model = module._shared_model(2)
+    model = loaded(2)
     text = "What is the capital of France? " * 40_000
     tokenised = []
 
     class Recording:
-        def encode_batch_fast(self, texts):
+        def encode_batch_fast(self, texts, **options):
             tokenised.extend(texts)
-            return tokenizer.encode_batch_fast(texts)
+            return inner.encode_batch_fast(texts, **options)
 
-    tokenizer = model._tokenizer
-    monkeypatch.setattr(model, "_tokenizer", Recording())
+    inner = model._tokenizer._tokenizer
+    monkeypatch.setattr(model._tokenizer, "_tokenizer", Recording())
     assert embeddings.embed_query(text) == embeddings.embed_query(text[:4000])
     assert len(text) > 1_000_000
     assert max(map(len, tokenised)) <= 4096
@@ -191,7 +200,7 @@ def test_settings_are_checked(wrong):
         EmbeddedEmbeddings(**wrong)
 
 
-def test_thirty_two_threads_load_once_and_agree(monkeypatch):
+def test_thirty_two_threads_load_once_and_agree(monkeypatch, no_shared_models):
     loads = []
 
     class Counting(module._Model):
@@ -200,7 +209,7 @@ def test_thirty_two_threads_load_once_and_agree(monkeypatch):
             super().__init__(threads)
 
     expected = EmbeddedEmbeddings(threads=2).embed(SHORT)
-    monkeypatch.setattr(module, "_models", {})
+    monkeypatch.setattr(shared, "_models", weakref.WeakValueDictionary())
     monkeypatch.setattr(module, "_Model", Counting)
     barrier, failures = threading.Barrier(32), []
 
@@ -238,11 +247,10 @@ def test_an_instance_holds_only_settings(duplicate):
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
-def test_a_file_that_is_missing_or_was_changed_is_refused(monkeypatch, tmp_path, name):
+def test_a_file_that_is_missing_or_was_changed_is_refused(monkeypatch, tmp_path, name, no_shared_models):
     for file in module._CHECKSUMS:
         shutil.copy(module._FOLDER / file, tmp_path)
     monkeypatch.setattr(module, "_FOLDER", tmp_path)
-    monkeypatch.setattr(module, "_models", {})
     content = bytearray((tmp_path / name).read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / name).write_bytes(content)
@@ -252,23 +260,22 @@ def test_a_file_that_is_missing_or_was_changed_is_refused(monkeypatch, tmp_path,
     with pytest.raises(ModelNotFoundError, match=f"lacks its file {name}") as caught:
         EmbeddedEmbeddings(threads=2).embed_query("river")
     assert caught.value.missing == (name,)
-    assert module._models == {}
+    assert len(shared._models) == 0
 
 
 @pytest.mark.parametrize("missing", ["numpy", "onnxruntime", "tokenizers"])
-def test_a_missing_extra_is_named(monkeypatch, missing):
-    monkeypatch.setattr(module, "_models", {})
+def test_a_missing_extra_is_named(monkeypatch, missing, no_shared_models):
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'langchain-rerankkit\[embedded\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'langchain-rerankkit\[(embedded|onnx)\]'"):
         EmbeddedEmbeddings().embed_query("river")
 
 
 def test_threads_follow_the_processors_that_may_be_used(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1, 2}, raising=False)
-    assert module._default_threads() == 3
+    assert onnx._default_threads() == 3
     monkeypatch.setattr("os.cpu_count", lambda: 3)
-    assert module._default_threads() == 0
+    assert onnx._default_threads() == 0
 
 
 def test_torch_is_never_loaded():

@@ -14,15 +14,63 @@ from langchain_rerankkit.testing import RerankerTests
 from tests import models
 
 
-class TestCrossEncoderReranker(RerankerTests):
-    required_module = "sentence_transformers"
+class CrossEncoderTests(RerankerTests):
+    backend = precision = "auto"
 
     @pytest.fixture(autouse=True)
-    def _model(self, cross_encoder_folder):
-        self.folder = str(cross_encoder_folder)
+    def _model(self, every_format_folder, no_shared_models):
+        self.folder = str(every_format_folder)
 
     def make_reranker(self, **fields):
-        return CrossEncoderReranker(model=self.folder, device="cpu", **fields)
+        return CrossEncoderReranker(
+            model=self.folder, device="cpu", backend=self.backend, precision=self.precision, **fields
+        )
+
+
+class TestCrossEncoderReranker(CrossEncoderTests):
+    required_module = "tokenizers"
+
+
+class TestTorchFp32(CrossEncoderTests):
+    backend, precision, required_module = "torch", "fp32", "sentence_transformers"
+
+
+class TestTorchBf16(CrossEncoderTests):
+    backend, precision, required_module = "torch", "bf16", "sentence_transformers"
+    tolerance = 2e-2
+
+
+class TestOnnxFp32(CrossEncoderTests):
+    backend, precision, required_module = "onnx", "fp32", "onnxruntime"
+
+
+class TestOnnxFp16(CrossEncoderTests):
+    backend, precision, required_module = "onnx", "fp16", "onnxruntime"
+    tolerance = 5e-3
+
+
+class TestOnnxInt8(CrossEncoderTests):
+    backend, precision, required_module = "onnx", "int8", "onnxruntime"
+    tolerance = 5e-2  # what flows through the model is quantised by the range of the whole pass
+
+
+class TestOpenVinoFp32(CrossEncoderTests):
+    backend, precision, required_module = "openvino", "fp32", "openvino"
+
+
+class TestOpenVinoBf16(CrossEncoderTests):
+    backend, precision, required_module = "openvino", "bf16", "openvino"
+    tolerance = 2e-2
+
+
+class TestOpenVinoFp16(CrossEncoderTests):
+    backend, precision, required_module = "openvino", "fp16", "openvino"
+    tolerance = 5e-3
+
+
+class TestOpenVinoInt8(CrossEncoderTests):
+    backend, precision, required_module = "openvino", "int8", "openvino"
+    tolerance = 5e-2
 
 
 class OverlapCrossEncoder(BaseCrossEncoder):
@@ -229,7 +277,7 @@ def test_without_a_template_the_instruction_comes_before_the_query(heads):
 
 @pytest.mark.parametrize("model", ["nowhere/nothing", "/no/such/folder"])
 def test_a_missing_model(model):
-    with pytest.raises(ModelNotFoundError, match="could not be loaded"):
+    with pytest.raises(ModelNotFoundError, match=r"could not be loaded|There is no folder"):
         CrossEncoderReranker(model=model, local_files_only=True).warmup()
 
 

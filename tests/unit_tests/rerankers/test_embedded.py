@@ -7,6 +7,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 
 from langchain_rerankkit import FAISS, EmbeddedEmbeddings, EmbeddedReranker, TermStatistics
 from langchain_rerankkit.demo import load_demo
+from langchain_rerankkit.inference import shared
 from langchain_rerankkit.testing import RerankerTests
 from tests.benchmarks import quality
 
@@ -19,16 +20,14 @@ class TestEmbeddedReranker(RerankerTests):
         return EmbeddedReranker(**fields)
 
     @pytest.fixture(autouse=True)
-    def _unloaded(self, monkeypatch):
-        # The model is shared by the process; each clause starts as a fresh one would.
-        monkeypatch.setattr("langchain_rerankkit.embedded.embeddings._models", {})
+    def _unloaded(self, no_shared_models):
+        """Each clause starts as a fresh process would."""
 
 
-def test_warming_up_loads_the_model(monkeypatch):
-    loaded = {}
-    monkeypatch.setattr("langchain_rerankkit.embedded.embeddings._models", loaded)
-    EmbeddedReranker().warmup()
-    assert len(loaded) == 1
+def test_warming_up_loads_the_model(no_shared_models):
+    reranker = EmbeddedReranker().warmup()
+    assert len(shared._models) == 1
+    assert reranker is not None
 
 
 def test_meaning_and_words_both_count():
