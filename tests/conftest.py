@@ -30,7 +30,7 @@ def cross_encoder_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def every_format_folder(tmp_path_factory) -> Path:
     """One cross-encoder as safetensors and as graphs with full, half and int8 weights."""
-    folder = models.save_cross_encoder(tmp_path_factory.mktemp("every-format"), spread=0.08)
+    folder = models.save_cross_encoder(tmp_path_factory.mktemp("every-format"), spread=0.16)
     export(str(folder), folder, precisions=["fp32", "fp16", "int8"])
     return folder
 

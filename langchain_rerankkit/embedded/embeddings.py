@@ -91,7 +91,8 @@ class EmbeddedEmbeddings(Embeddings):
         positions: dict[str, int] = {}
         rows = [positions.setdefault(text, len(positions)) for text in _strings(texts)]
         if not positions:
-            return np.empty((0, _DIMENSIONS), dtype=np.float32)
+            nothing: Vectors = np.empty((0, _DIMENSIONS), dtype=np.float32)
+            return nothing
         model = shared(("embedded", self.threads), lambda: _Model(self.threads))
         vectors: Vectors = model.vectors(list(positions), self.batch_tokens)
         chosen: Vectors = vectors[rows]
