@@ -405,6 +405,9 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
             raise answer
         details: list[Mapping[str, Any]] = [{}] * len(job.documents)
         if isinstance(answer, DetailedScores):
+            if len(answer.details) != len(job.judged):
+                msg = f"{type(self).__name__} returned {len(answer.details)} details for {len(job.judged)} texts."
+                raise ScoreError(msg)
             for position, said in zip(job.judged, answer.details, strict=True):
                 details[position] = said
             answer = answer.scores

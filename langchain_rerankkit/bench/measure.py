@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import random
 import statistics
 import subprocess
@@ -77,24 +76,27 @@ def interleaved(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, li
     return seconds
 
 
-def fresh_process(name: str, folder: Path, threads: int, count: int) -> dict[str, float]:
-    """One system in a process of its own.
+def fresh_process(name: str, folder: Path, threads: int, count: int, repeats: int = 3) -> dict[str, float]:
+    """One system in processes of its own.
 
     Returns:
-        ``first_s``, from the start of the process to its first answer (10 candidates); ``peak_mb``, the most resident
-        memory during a call with ``count`` candidates over what the process held before (Linux; else NaN); ``torch``,
-        1 if torch was imported.
+        ``first_s``, from the start of the process to its first answer (10 candidates), the median of ``repeats``;
+        ``peak_mb``, the most resident memory during a call with ``count`` candidates over what the process held before
+        (Linux; else NaN); ``torch``, 1 if torch was imported.
     """
     command = [sys.executable, "-m", "langchain_rerankkit.bench.measure", name, str(folder), str(threads), str(count)]
-    start = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:  # noqa: S603
-        output = process.stdout
-        first_line = output.readline() if output else ""
-        first = time.perf_counter() - start
-        rest = output.readline() if output else ""
-    if process.returncode or not first_line:
+    firsts, answers = [], ""
+    for _ in range(repeats):
+        start = time.perf_counter()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:  # noqa: S603
+            answers = process.stdout.readline() if process.stdout else ""
+            firsts.append(time.perf_counter() - start)
+            answers += process.stdout.readline() if process.stdout and len(firsts) == repeats else ""
+            process.kill()  # only the last one goes on to measure its memory
+    torch, _, peak = answers.partition("\n")
+    if not torch:
         return {"first_s": float("nan"), "peak_mb": float("nan"), "torch": float("nan")}
-    return {"first_s": first, "peak_mb": float(rest), "torch": float(first_line)}
+    return {"first_s": statistics.median(firsts), "peak_mb": float(peak or "nan"), "torch": float(torch)}
 
 
 def ceiling(precision: str, threads: int) -> float:
@@ -203,14 +205,13 @@ def _resident(field: str) -> float:
 
 def _probe(name: str, folder: Path, threads: int, count: int) -> None:
     """What `fresh_process` runs."""
-    tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
-    texts = passages(tokenizer, count)
     system = open_system(name, folder, threads)
-    system(QUERY, texts[:10])
+    system(QUERY, [f"The report says that bridge {number} is closed. " * number for number in range(1, 11)])
     print(int("torch" in sys.modules), flush=True)  # noqa: T201 - read by the parent
+    texts = passages((folder / "tokenizer.json").read_text(encoding="utf-8"), count)
     peak = float("nan")
-    if os.path.exists("/proc/self/clear_refs"):  # noqa: PTH110
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak of loading the model
+    if (forget := Path("/proc/self/clear_refs")).exists():
+        forget.write_text("5", encoding="ascii")  # forget the peak of loading the model
         before = _resident("VmRSS")
         system(QUERY, texts)
         peak = _resident("VmHWM") - before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import statistics
 import tempfile
@@ -111,10 +112,10 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
         share = "-" if row["ceiling_share"] != row["ceiling_share"] else f"{row['ceiling_share']:.0%}"
         yield (
             f"| {row['system']} | {row['seconds']:.2f} | {row['tokens_per_s']:,.0f} | {1e3 * row['seconds_20']:.0f} "
-            f"| {share} | {row['peak_mb']:.0f} | {row['first_s']:.1f} | {row['difference']:.0e} |"
+            f"| {share} | {_mb(row['peak_mb'])} | {row['first_s']:.1f} | {row['difference']:.0e} |"
         )
     yield ""
-    rates = {name: rate for name, rate in result["ceiling_flops"].items() if rate == rate}  # noqa: PLR0124 - not NaN
+    rates = {name: rate for name, rate in result["ceiling_flops"].items() if math.isfinite(rate)}
     yield "Matrix-product ceiling: " + ", ".join(f"{rate / 1e9:,.0f} GFLOP/s in {name}" for name, rate in rates.items())
     parts = result["one_call"]
     total = sum(parts.values())
@@ -130,7 +131,7 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"| candidates ({result['scaling']['system']}) | s | peak MB |"
     yield "|--:|--:|--:|"
     for point in result["scaling"]["points"]:
-        yield f"| {point['candidates']} | {point['seconds']:.2f} | {point['peak_mb']:.0f} |"
+        yield f"| {point['candidates']} | {point['seconds']:.2f} | {_mb(point['peak_mb'])} |"
 
 
 def _medians(systems: dict[str, System], texts: list[str], rounds: int) -> dict[str, float]:
@@ -143,8 +144,12 @@ def _medians(systems: dict[str, System], texts: list[str], rounds: int) -> dict[
 
 def _point(name: str, system: System, folder: Path, texts: list[str], threads: int) -> dict[str, float]:
     seconds = measure.interleaved({name: lambda: system(measure.QUERY, texts)}, 1 if len(texts) > 500 else 3)  # noqa: PLR2004
-    fresh = measure.fresh_process(name, folder, threads, len(texts))
+    fresh = measure.fresh_process(name, folder, threads, len(texts), repeats=1)
     return {"seconds": statistics.median(seconds[name]), "peak_mb": fresh["peak_mb"]}
+
+
+def _mb(value: float) -> str:
+    return f"{max(0.0, value):.0f}" if math.isfinite(value) else "-"
 
 
 def _processor() -> str:

@@ -58,6 +58,9 @@ def load_cross_encoder(
     if file_name is not None or trust_remote_code:  # which only some can honour
         order = [name for name in order if (name == "torch") == trust_remote_code] or order
     graphs = [name for name in order if name != "torch"]
+    folder = Path(model).expanduser()
+    if graphs and folder.is_dir() and not any(folder.glob("*.safetensors")):
+        order = graphs  # nothing there that torch could load
     why = ""
     if order[0] != "torch":
         formats: tuple[Format, ...] = ("onnx", "openvino") if "openvino" in graphs else ("onnx",)
@@ -82,7 +85,6 @@ def load_cross_encoder(
                 f"rerankkit export {model} FOLDER."
             )
             raise ModelNotFoundError(msg, missing=["onnx/model.onnx"], searched=[files.folder])
-    folder = Path(model).expanduser()
     place = str(folder.resolve()) if folder.is_dir() else model
     key = ("torch", place, revision, precision, device, threads, cache_dir, trust_remote_code)
     if folder.is_dir():

@@ -25,7 +25,7 @@ _logger = logging.getLogger("langchain_rerankkit")
 
 @dataclass(frozen=True)
 class Graph:
-    """A graph that is ready to run, safe for threads.
+    """A graph that is ready to run, one call at a time (see `Passes`).
 
     Attributes:
         run: From arrays by input name to the first output; inputs that the graph does not have are left out.

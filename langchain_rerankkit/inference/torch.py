@@ -111,36 +111,43 @@ class TorchPairs:
             if instruction:
                 pairs = [(instruction + query, text) for query, text in pairs]
             return encode_pairs(self._tokenizer, pairs, limits, self._max_length)
-        return [self._encode_in_template(query, text, limits, instruction) for query, text in pairs]
+        queries: dict[str, tuple[str, int, bool]] = {}
+        for query, _ in pairs:
+            if query not in queries:
+                queries[query] = self._cut_query(query, limits, instruction)
+        return [self._encode_in_template(*queries[query], text, limits, instruction) for query, text in pairs]
 
-    def _encode_in_template(self, query: str, text: str, limits: Limits, instruction: str | None) -> Encoded:
-        """One pair by the model's own template. What is cut is cut in the text, before the template is applied."""
+    def _cut_query(self, query: str, limits: Limits, instruction: str | None) -> tuple[str, int, bool]:
+        """The query up to its cap, the tokens left for a text beside it and the template, and whether it was cut."""
         room = min(limits.pair or self._max_length, self._max_length)
-        empty = len(self._row(query, "", instruction).ids)
-        truncated = False
-        if self._tokenizer is None:
-            return Encoded([self._row(query, text, instruction)])
-        cap = limits.query or room // 2
-        ids, offsets = self._tokenizer.spans(query)
-        if len(ids) > cap:
-            query, truncated = query[: offsets[cap - 1][1]], True
-            empty = len(self._row(query, "", instruction).ids)
-        size = room - empty
+        cut = False
+        if self._tokenizer is not None:
+            ids, offsets = self._tokenizer.spans(query)
+            cap = limits.query or room // 2
+            if len(ids) > cap:
+                query, cut = query[: offsets[cap - 1][1]], True
+        size = room - len(self._row(query, "", instruction).ids)
         if size < 1:
             msg = f"max_length={room} leaves nothing of a text beside query and template: make it larger."
             raise ValueError(msg)
-        ids, offsets = self._tokenizer.spans(text)
-        if len(ids) <= size:
-            return Encoded([self._row(query, text, instruction)], None, truncated)
+        return query, size, cut
+
+    def _encode_in_template(  # noqa: PLR0917 - the first three are one value
+        self, query: str, size: int, cut: bool, text: str, limits: Limits, instruction: str | None
+    ) -> Encoded:
+        """One pair by the model's own template. What is cut is cut in the text, before the template is applied."""
+        offsets = [] if self._tokenizer is None else self._tokenizer.spans(text)[1]
+        if len(offsets) <= size:
+            return Encoded([self._row(query, text, instruction)], None, cut)
         if limits.long_documents == "error":
             raise too_long(size)
         if limits.long_documents == "truncate":
             return Encoded([self._row(query, text[: offsets[size - 1][1]], instruction)], None, truncated=True)
         places = [
             (offsets[start][0], offsets[stop - 1][1])
-            for start, stop in windows(len(ids), size, min(limits.overlap, size - 1))
+            for start, stop in windows(len(offsets), size, min(limits.overlap, size - 1))
         ]
-        return Encoded([self._row(query, text[start:stop], instruction) for start, stop in places], places, truncated)
+        return Encoded([self._row(query, text[start:stop], instruction) for start, stop in places], places, cut)
 
     def _row(self, query: str, text: str, instruction: str | None) -> Row:
         np = require("numpy", extra="local")

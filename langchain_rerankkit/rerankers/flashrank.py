@@ -23,7 +23,7 @@ from langchain_rerankkit.inference.onnx import Graph
 from langchain_rerankkit.inference.pairs import GraphPairs, Limits, score_pairs
 from langchain_rerankkit.inference.tokens import Tokenizer
 from langchain_rerankkit.ranking import sigmoid
-from langchain_rerankkit.records import ScoreRequest, by_request
+from langchain_rerankkit.records import Answer, DetailedScores, ScoreRequest, by_request
 
 __all__ = ["FlashRankReranker"]
 
@@ -86,12 +86,16 @@ class FlashRankReranker(Reranker):
         return _as_pairs(ranker, self.max_length)
 
     @override
-    def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Sequence[float] | Exception]:
+    def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
         pairs = [(request.query, text) for request in requests for text in request.texts]
         outputs = score_pairs(self._ready(), pairs, Limits(), self.batch_tokens)
         # Two labels: the difference of the logits, whose sigmoid is the softmax of the second.
         scores = [row[-1] - (row[0] if len(row) > 1 else 0.0) for output in outputs for row in output.logits]
-        return by_request(requests, scores)
+        details = [{"truncated": True} if output.truncated else {} for output in outputs]
+        return [
+            DetailedScores(of_request, said)
+            for of_request, said in zip(by_request(requests, scores), by_request(requests, details), strict=True)
+        ]
 
     @override
     def _activate(self, raw_score: float) -> float:

@@ -70,3 +70,10 @@ def test_it_is_short_and_has_the_two_set_up_lines():
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\(([^)]+)\)", README):
         assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_the_benchmark_table_is_what_the_command_wrote():
+    from langchain_rerankkit.bench.report import table
+
+    result = json.loads((README.parent / "notebooks" / "benchmark.json").read_text(encoding="utf-8"))
+    assert table(result) in README.read_text(encoding="utf-8")

@@ -257,6 +257,27 @@ def test_a_language_model_without_padding_scores_batches(language_model):
     assert by_text(together, "raw_score") == pytest.approx(by_text(apart, "raw_score"), abs=1e-3)
 
 
+def test_a_language_model_reads_the_beginning_or_all_of_a_long_text(language_model):
+    words = ["river", "city", "bread", "cheese", "museum"] * 60
+    text = " ".join(words)
+    reranker = CrossEncoderReranker(model=language_model, device="cpu", max_length=64)
+    (cut,) = reranker.rank("river city", [text])
+    room = 64 - 4  # "task", the query's two words, "yes"
+    (kept,) = reranker.rank("river city", [" ".join(words[:room])])
+    assert cut.details["truncated"] is True
+    assert "truncated" not in kept.details
+    assert cut.raw_score == pytest.approx(kept.raw_score, abs=1e-5)
+    chunked = CrossEncoderReranker(model=language_model, device="cpu", max_length=64, long_documents="chunk")
+    (best,) = chunked.rank("river city", [text])
+    start, stop = best.details["best_span"]
+    assert best.raw_score == pytest.approx(reranker.rank("river city", [text[start:stop]])[0].raw_score, abs=1e-4)
+    assert best.raw_score >= kept.raw_score - 1e-4
+    with pytest.raises(ValueError, match="longer than the 60 tokens"):
+        CrossEncoderReranker(model=language_model, device="cpu", max_length=64, long_documents="error").rank(
+            "river city", [text]
+        )
+
+
 def test_an_instruction_reaches_the_template(language_model):
     plain = CrossEncoderReranker(model=language_model, device="cpu")
     instructed = CrossEncoderReranker(model=language_model, device="cpu", instruction="nonsense river")
