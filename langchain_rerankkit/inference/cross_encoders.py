@@ -54,10 +54,10 @@ def load_cross_encoder(
         ModelNotFoundError: If there is no such model, or no file of it that an installed backend runs.
         MissingExtraError: If no backend is installed.
     """
-    order = backends(precision, device) if backend == "auto" else [backend]
+    order: list[Backend] = backends(precision, device) if backend == "auto" else [backend]
     if file_name is not None or trust_remote_code:  # which only some can honour
         order = [name for name in order if (name == "torch") == trust_remote_code] or order
-    graphs = [name for name in order if name != "torch"]
+    graphs: list[Backend] = [name for name in order if name != "torch"]
     folder = Path(model).expanduser()
     if graphs and folder.is_dir() and not any(folder.glob("*.safetensors")):
         order = graphs  # nothing there that torch could load

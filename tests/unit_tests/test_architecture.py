@@ -39,7 +39,7 @@ ALLOWED = {
     "retrievers": ["base", "records"],
     "testing": ["base", "records", "retrievers"],
     "demo": ["embedded", "evaluation", "inference", "rerankers", "vectorstores", "base"],
-    "bench": ["bench", "inference", "rerankers", "embedded"],
+    "bench": ["bench", "inference", "ranking", "rerankers", "embedded"],
     "cli": ["base", "bench", "demo", "inference", ""],
     "__main__": ["cli"],
 }

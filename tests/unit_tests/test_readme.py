@@ -1,5 +1,6 @@
 """The README's code runs, and what it says that it prints is what it prints."""
 
+import json
 import re
 import sys
 import types
@@ -50,13 +51,13 @@ def test_the_code_runs_and_prints_what_is_shown(capsys, scripted_chat_model):
     assert printed[0] == "In India.\n"
     assert "Diwali" in scripted_chat_model[0]
     (shown,) = blocks("text")
-    for got, wanted in zip(numbers(printed[1]), numbers(shown), strict=True):
+    for got, wanted in zip(numbers(printed[2]), numbers(shown), strict=True):
         assert got[0] == wanted[0]
         if got[0] == "system":
             assert got == wanted
         else:  # another processor's rounding may swap two near ties
             assert [float(cell) for cell in got[1:]] == pytest.approx([float(cell) for cell in wanted[1:]], abs=0.02)
-    assert printed[2] == "short\n"
+    assert printed[3] == "short\n"
 
 
 def test_it_is_short_and_has_the_two_set_up_lines():
@@ -75,5 +76,5 @@ def test_links_lead_somewhere():
 def test_the_benchmark_table_is_what_the_command_wrote():
     from langchain_rerankkit.bench.report import table
 
-    result = json.loads((README.parent / "notebooks" / "benchmark.json").read_text(encoding="utf-8"))
-    assert table(result) in README.read_text(encoding="utf-8")
+    result = json.loads((ROOT / "notebooks" / "benchmark.json").read_text(encoding="utf-8"))
+    assert table(result) in README

@@ -48,7 +48,7 @@ def hub(every_format_folder):
                 content = files.get(name, b"")
                 status = 200 if name in files else 404
                 headers["ETag"] = f'"{sha256(content).hexdigest()}"'
-                if body:
+                if body and name in files:
                     asked.append(name)
             self.send_response(status)
             for key, value in {**headers, "Content-Length": str(len(content))}.items():
