@@ -151,37 +151,20 @@ def find_model(
         msg = f"There is no folder {model!r}, and it is not a name on the model hub either."
         raise ModelNotFoundError(msg, searched=[model])
     hub = require("huggingface_hub", extra="onnx")
-    offline = local_files_only or is_offline()
-    commit = revision
-    wanted: list[str] | None = None
-    if not offline:
+    if local_files_only or is_offline():
+        folder = _cached(hub, model, revision, cache_dir, "local_files_only" if local_files_only else "HF_HUB_OFFLINE")
+    else:
         try:
             info = hub.HfApi().model_info(model, revision=revision)
-        except Exception as error:  # noqa: BLE001 - a network that is down: the cache may have the model
-            offline = True
-            reason = type(error).__name__
-        else:
-            commit = info.sha
             names = [file.rfilename for file in info.siblings or []]
             graph = choose_graph(names, formats, precision, file_name)
             wanted = [name for name in names if name in _SETTINGS or (graph and _is_part(name, graph))]
-    else:
-        reason = "local_files_only" if local_files_only else "HF_HUB_OFFLINE"
-    try:
-        path = hub.snapshot_download(
-            model, revision=commit, cache_dir=cache_dir, local_files_only=offline, allow_patterns=wanted
-        )
-    except Exception as error:
-        place = cache_dir or hub.constants.HF_HUB_CACHE
-        why = f"not in the cache {place}, and the hub was not asked or did not answer ({reason})" if offline else error
-        msg = (
-            f"The model {model!r} could not be loaded: {why}. Give an existing folder, or fetch the model where there "
-            f"is a network: rerankkit prefetch {model} FOLDER."
-        )
-        raise ModelNotFoundError(msg, missing=wanted or ["tokenizer.json"], searched=[place]) from error
-    folder = Path(path)
+            # By the revision's name, not its commit: only then the cache remembers what "main" was when the hub is gone.
+            folder = Path(hub.snapshot_download(model, revision=revision, cache_dir=cache_dir, allow_patterns=wanted))
+        except Exception as error:  # noqa: BLE001 - a network that is down: the cache may have the model
+            folder = _cached(hub, model, revision, cache_dir, type(error).__name__, error)
     graph_path = _chosen(_listing(folder), folder, formats, precision, file_name)
-    return ModelFiles(model, folder, graph_path, folder.name if folder.parent.name == "snapshots" else commit)
+    return ModelFiles(model, folder, graph_path, folder.name)
 
 
 def choose_graph(
@@ -319,7 +302,8 @@ def prefetch(
 
 def is_offline() -> bool:
     """Whether the environment forbids the model hub."""
-    return os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
+    value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return value.lower() in {"1", "true", "yes", "on"}
 
 
 def default_cache_dir() -> Path:
@@ -329,6 +313,22 @@ def default_cache_dir() -> Path:
     else:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return root / "rerankkit"
+
+
+def _cached(
+    hub: Any, model: str, revision: str | None, cache_dir: str | None, why: str, cause: Exception | None = None
+) -> Path:
+    """The folder of a model in the hub's cache, whoever put it there and however many of its files."""
+    for name in ("config.json", "tokenizer.json"):
+        path = hub.try_to_load_from_cache(model, name, cache_dir=cache_dir, revision=revision)
+        if isinstance(path, str):
+            return Path(path).parent
+    place = cache_dir or hub.constants.HF_HUB_CACHE
+    msg = (
+        f"The model {model!r} could not be loaded: it is not in the cache {place}, and nothing can be fetched ({why}). "
+        f"Give an existing folder, or fetch the model where there is a network: rerankkit prefetch {model} FOLDER."
+    )
+    raise ModelNotFoundError(msg, missing=["config.json", "tokenizer.json"], searched=[place]) from cause
 
 
 def _chosen(
