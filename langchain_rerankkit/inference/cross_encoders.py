@@ -75,9 +75,11 @@ def load_cross_encoder(
             cache_dir=cache_dir,
             local_files_only=local_files_only,
         )
-        why = _unfit(files, explicit=backend != "auto")
+        why = _unfit(files, explicit=backend != "auto" or file_name is not None)
         if files.graph is not None and not why:
-            runtime = "openvino" if files.graph.suffix == ".xml" else graphs[0]
+            # A graph that quantises as it runs takes several times longer on OpenVINO.
+            preferred = "onnx" if files.weights == "int8" and "onnx" in graphs else graphs[0]
+            runtime = "openvino" if files.graph.suffix == ".xml" else preferred
             return _graph(files, runtime, precision, device, threads)
         if "torch" not in order:
             msg = (

@@ -315,7 +315,7 @@ def default_cache_dir() -> Path:
     return root / "rerankkit"
 
 
-def _cached(
+def _cached(  # noqa: PLR0917 - the first four say one thing: where
     hub: Any, model: str, revision: str | None, cache_dir: str | None, why: str, cause: Exception | None = None
 ) -> Path:
     """The folder of a model in the hub's cache, whoever put it there and however many of its files."""

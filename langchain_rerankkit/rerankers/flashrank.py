@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,27 +14,28 @@ from pydantic import Field, model_validator
 from typing_extensions import Self, override
 
 from langchain_rerankkit._optional import require
-from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.errors import ModelNotFoundError
+from langchain_rerankkit.inference.cross_encoders import load_cross_encoder
 from langchain_rerankkit.inference.models import default_cache_dir, is_offline
 from langchain_rerankkit.inference.onnx import Graph
-from langchain_rerankkit.inference.pairs import GraphPairs, Limits, score_pairs
+from langchain_rerankkit.inference.pairs import GraphPairs, PairModel
+from langchain_rerankkit.inference.shared import shared
 from langchain_rerankkit.inference.tokens import Tokenizer
-from langchain_rerankkit.ranking import sigmoid
-from langchain_rerankkit.records import Answer, DetailedScores, ScoreRequest, by_request
+from langchain_rerankkit.rerankers.local import LocalReranker
 
 __all__ = ["FlashRankReranker"]
 
-_NEEDED = ("config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json")
+_NEEDED = ("config.json", "tokenizer.json", "tokenizer_config.json")
 _MAX_BYTES = 2 << 30  # the largest published model is a few hundred megabytes
 _TIMEOUT = 30.0  # seconds without a byte
 
 
-class FlashRankReranker(Reranker):
+class FlashRankReranker(LocalReranker):
     """Reranks with a model of FlashRank: a cross-encoder as an ONNX file, with no torch.
 
-    Wraps ``flashrank.Ranker`` for its models and tokenisers and scores in batches of similar length within a token
-    budget, where ``Ranker.rerank`` pads all passages to the longest in a single pass. Scores are the same.
+    Takes FlashRank's models and runs them as all local cross-encoders are run here: in batches of similar length within
+    a token budget and on the fastest backend, where ``Ranker.rerank`` pads all passages to the longest in a single pass.
+    In full precision, scores are the same.
 
     A model is downloaded at first use into ``cache_dir``, or read from ``model_path``. Nothing configures logging and
     nothing is written to ``/tmp``.
@@ -48,28 +47,22 @@ class FlashRankReranker(Reranker):
     model_path: str | None = None
     """Folder of a model of your own instead: one ``*.onnx`` file beside ``tokenizer.json`` and its configuration."""
 
-    cache_dir: str | None = None
-    """Folder for downloaded models; by default ``rerankkit/flashrank`` in the user's cache folder."""
-
-    local_files_only: bool = False
-    """Never download; also switched on by the environment variable ``HF_HUB_OFFLINE``."""
-
     sha256: str | None = None
     """Expected checksum of the downloaded archive. FlashRank publishes none: pin the one you have examined."""
 
-    max_length: int = Field(default=512, ge=8)
+    max_length: int | None = Field(default=512, ge=8)
     """Longest pair in tokens, as far as the model allows."""
 
-    batch_tokens: int = Field(default=512, ge=1)
-    """Tokens in one pass, padding included: bounds memory whatever the number of candidates."""
-
     client: Any = Field(default=None, exclude=True, repr=False)
-    """A ready ``flashrank.Ranker`` (cross-encoders only)."""
+    """A ready ``flashrank.Ranker`` (cross-encoders only): its own session is used."""
 
     @model_validator(mode="after")
-    def _check_client(self) -> Self:
+    def _check(self) -> Self:
         if self.client is not None and getattr(self.client, "session", None) is None:
             msg = "The client must be a flashrank.Ranker of a cross-encoder model."
+            raise ValueError(msg)
+        if self.backend == "torch":
+            msg = "Models of FlashRank are ONNX graphs: use backend='onnx' or 'openvino'."
             raise ValueError(msg)
         return self
 
@@ -78,28 +71,18 @@ class FlashRankReranker(Reranker):
         return Path(self.model_path).name if self.model_path else self.model
 
     @override
-    def _load(self) -> GraphPairs:
-        ranker = self.client
-        if ranker is None:
-            folder, file = self._files()
-            ranker = _open_ranker(folder, file, self.max_length)
-        return _as_pairs(ranker, self.max_length)
-
-    @override
-    def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
-        pairs = [(request.query, text) for request in requests for text in request.texts]
-        outputs = score_pairs(self._ready(), pairs, Limits(), self.batch_tokens)
-        # Two labels: the difference of the logits, whose sigmoid is the softmax of the second.
-        scores = [row[-1] - (row[0] if len(row) > 1 else 0.0) for output in outputs for row in output.logits]
-        details = [{"truncated": True} if output.truncated else {} for output in outputs]
-        return [
-            DetailedScores(of_request, said)
-            for of_request, said in zip(by_request(requests, scores), by_request(requests, details), strict=True)
-        ]
-
-    @override
-    def _activate(self, raw_score: float) -> float:
-        return sigmoid(raw_score)
+    def _load(self) -> PairModel:
+        if self.client is not None:
+            return shared(("client", id(self.client)), lambda: _RankersPairs(self.client))
+        folder, file = self._files()
+        return load_cross_encoder(
+            str(folder),
+            backend=self.backend,
+            precision=self.precision,
+            device=self.device,
+            threads=self.threads,
+            file_name=file.name,
+        )
 
     def _files(self) -> tuple[Path, Path]:
         if self.model_path is not None:
@@ -133,42 +116,28 @@ class FlashRankReranker(Reranker):
         return folder, file
 
 
-def _as_pairs(ranker: Any, max_length: int) -> GraphPairs:
-    """A ranker's tokenizer and ONNX session, run in passes of a token budget."""
-    ort = require("onnxruntime", extra="flashrank")
-    session, tokenizer = ranker.session, ranker.tokenizer
-    inputs = frozenset(tensor.name for tensor in session.get_inputs())
-    options = ort.RunOptions()
-    if session.get_session_options().enable_cpu_mem_arena:
-        # A session of the caller's: its memory goes back after each pass, not stays at the largest batch ever seen.
-        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+class _RankersPairs(GraphPairs):
+    """The tokenizer and the session of a ``flashrank.Ranker``."""
 
-    def run(feed: dict[str, Any]) -> Any:
-        return session.run(None, {name: array for name, array in feed.items() if name in inputs}, options)[0]
+    def __init__(self, ranker: Any) -> None:
+        ort = require("onnxruntime", extra="flashrank")
+        session, tokenizer = ranker.session, ranker.tokenizer
+        inputs = frozenset(tensor.name for tensor in session.get_inputs())
+        options = ort.RunOptions()
+        if session.get_session_options().enable_cpu_mem_arena:
+            # Its memory goes back after each pass, and does not stay at the largest batch ever seen.
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
-    return GraphPairs(
-        Tokenizer(tokenizer.to_str()),
-        Graph(run, "onnxruntime CPU", inputs, batch_tokens=512),
-        pad_id=(tokenizer.padding or {}).get("pad_id", 0),
-        max_length=(tokenizer.truncation or {}).get("max_length", max_length),
-    )
+        def run(feed: dict[str, Any]) -> Any:
+            return session.run(None, {name: array for name, array in feed.items() if name in inputs}, options)[0]
 
-
-def _open_ranker(folder: Path, file: Path, max_length: int) -> Any:
-    """A ``flashrank.Ranker`` over a folder, without what its constructor does beside: logging set up, downloads."""
-    flashrank = require("flashrank", extra="flashrank")
-    ort = require("onnxruntime", extra="flashrank")
-    options = ort.SessionOptions()
-    options.enable_cpu_mem_arena = False  # the arena never gives memory back
-    # Threads that spin between passes would take the processor from the rest of the program.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    ranker = flashrank.Ranker.__new__(flashrank.Ranker)
-    ranker.logger = logging.getLogger("flashrank")
-    ranker.model_dir = folder
-    ranker.llm_model = None
-    ranker.session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    ranker.tokenizer = ranker._get_tokenizer(max_length)
-    return ranker
+        super().__init__(
+            Tokenizer(tokenizer.to_str()),
+            Graph(run, "onnxruntime CPU", inputs, batch_tokens=512),
+            pad_id=(tokenizer.padding or {}).get("pad_id", 0),
+            max_length=(tokenizer.truncation or {}).get("max_length", 512),
+        )
+        self.ranker = ranker  # held, so that its id, by which this is shared, stays its own
 
 
 def _download(url: str, folder: Path, checksum: str | None) -> None:

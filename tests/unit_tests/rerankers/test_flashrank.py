@@ -9,17 +9,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from langchain_rerankkit import FlashRankReranker, ModelNotFoundError
+from langchain_rerankkit import FlashRankReranker, MissingExtraError, ModelNotFoundError
 from langchain_rerankkit.inference.models import default_cache_dir
 from langchain_rerankkit.testing import RerankerTests
 from tests import models
 
 
 class TestFlashRankReranker(RerankerTests):
-    required_module = "flashrank"
+    required_module = "tokenizers"
+    tolerance = 2e-2  # bf16 where the processor has it
 
     @pytest.fixture(autouse=True)
-    def _model(self, flashrank_folder):
+    def _model(self, flashrank_folder, no_shared_models):
         self.folder = str(flashrank_folder)
 
     def make_reranker(self, **fields):
@@ -38,11 +39,33 @@ def test_scores_are_flashranks_own(tmp_path, labels, budget):
     )
     expected = {passage["id"]: float(passage["score"]) for passage in theirs}
     for reranker in (
-        FlashRankReranker(model=models.FLASHRANK_NAME, cache_dir=str(tmp_path), batch_tokens=budget),
-        FlashRankReranker(model_path=str(folder), batch_tokens=budget),
+        FlashRankReranker(model=models.FLASHRANK_NAME, cache_dir=str(tmp_path), precision="fp32", batch_tokens=budget),
+        FlashRankReranker(model_path=str(folder), precision="fp32", batch_tokens=budget),
     ):
         ranked = reranker.rank("which river", texts)
         assert {line.previous_rank - 1: line.score for line in ranked} == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_published_name_needs_flashrank_and_a_folder_does_not(flashrank_folder, monkeypatch):
+    for module in ("flashrank", "flashrank.Config"):
+        monkeypatch.setitem(sys.modules, module, None)
+    assert FlashRankReranker(model_path=str(flashrank_folder)).rank("which river", ["a"])
+    with pytest.raises(MissingExtraError, match=r"langchain-rerankkit\[flashrank\]"):
+        FlashRankReranker().warmup()
+
+
+def test_long_texts_in_chunks_on_a_backend_of_choice(flashrank_folder):
+    fields = {"model_path": str(flashrank_folder), "precision": "fp32", "max_length": 32}
+    text = "the river flows " * 40
+    for backend, runtime in (("onnx", "onnxruntime fp32 CPU"), ("openvino", "openvino fp32 CPU")):
+        (line,) = FlashRankReranker(backend=backend, long_documents="chunk", **fields).rank("which river", [text])
+        assert line.details["backend"] == runtime
+        assert line.details["chunks"] > 1
+        start, stop = line.details["best_span"]
+        (best,) = FlashRankReranker(backend=backend, **fields).rank("which river", [text[start:stop]])
+        assert line.raw_score == pytest.approx(best.raw_score, abs=1e-4)
+    with pytest.raises(ValueError, match="ONNX graphs"):
+        FlashRankReranker(backend="torch")
 
 
 def test_a_clients_own_settings_stay(flashrank_folder):
