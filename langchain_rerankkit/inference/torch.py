@@ -72,6 +72,8 @@ def open_cross_encoder(
             "that is in the cache when there is no network."
         )
         raise ModelNotFoundError(msg, searched=[cache_dir or model]) from error
+    if dtype != torch.float32:
+        _widen_head(torch, loaded)
     return TorchPairs(loaded)
 
 
@@ -180,6 +182,29 @@ def _fastest(torch: Any, place: str) -> Precision:
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     native = getattr(torch.cpu, "_is_amx_tile_supported", None), getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return "bf16" if place == "cpu" and any(ask() for ask in native if ask is not None) else "fp32"
+
+
+def _widen_head(torch: Any, model: Any) -> None:
+    """Let the last layer compute in full precision: bf16 has eight bits, in which logits near 10 are 1/16 apart and tie.
+
+    Of a language model's vocabulary only the tokens that make the score are kept.
+    """
+    network = model.model
+    answer = next((module for module in model.modules() if type(module).__name__ == "LogitScore"), None)
+    if answer is not None:
+        head = network.get_output_embeddings()
+        tokens = [token for token in (answer.true_token_id, answer.false_token_id) if token is not None]
+        widened = torch.nn.Linear(head.in_features, len(tokens), bias=head.bias is not None)
+        for name, values in head.named_parameters():
+            setattr(widened, name, torch.nn.Parameter(values.detach()[tokens].float(), requires_grad=False))
+        network.set_output_embeddings(widened)
+        answer.true_token_id, answer.false_token_id = 0, (1 if len(tokens) > 1 else None)
+    else:
+        layers = [module for module in network.modules() if isinstance(module, torch.nn.Linear)]
+        if not layers or layers[-1].out_features != network.config.num_labels:
+            return  # a head of a kind unknown here stays as it is
+        widened = layers[-1].float()
+    widened.register_forward_pre_hook(lambda _, given: (given[0].float(), *given[1:]))
 
 
 def _ensure_padding(model: Any, tokenizer: Any) -> None:

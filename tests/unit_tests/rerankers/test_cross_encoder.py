@@ -264,6 +264,21 @@ def test_a_language_model_without_padding_scores_batches(language_model):
     assert by_text(together, "raw_score") == pytest.approx(by_text(apart, "raw_score"), abs=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["one label", "three labels", "language model"])
+def test_scores_in_half_precision_do_not_tie(heads, language_model, kind):
+    """The last layer computes in full precision; in bf16, logits near 10 would be 1/16 apart."""
+    import torch
+
+    folder = {"one label": heads[1], "three labels": heads[3], "language model": language_model}[kind]
+    fields = {"model": str(folder), "device": "cpu", "backend": "torch", "label": 2 if kind == "three labels" else None}
+    exact, half = (
+        torch.tensor(by_text(CrossEncoderReranker(precision=precision, **fields).rank("river city", TEXTS), "raw_score"))
+        for precision in ("fp32", "bf16")
+    )
+    assert half.tolist() == pytest.approx(exact.tolist(), abs=0.05 * exact.std().item() + 2e-2)
+    assert (half != half.bfloat16().float()).sum() > len(TEXTS) / 2
+
+
 def test_a_language_model_reads_the_beginning_or_all_of_a_long_text(language_model):
     words = ["river", "city", "bread", "cheese", "museum"] * 60
     text = " ".join(words)
