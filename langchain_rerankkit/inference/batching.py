@@ -9,12 +9,13 @@ if TYPE_CHECKING:
 
 __all__ = ["token_batches"]
 
+_WORTH_A_PASS = 64  # tokens of padding: what a pass costs beside its rows, and smaller matrices, are about as much
 
 def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Group texts so that a padded batch stays within a token budget.
 
     The longest text comes first, so the first batch is the one that needs the most memory: what fits then, fits for
-    the rest of the call.
+    the rest of the call. Where shorter texts would be padded by more than a pass of their own costs, they get one.
 
     Args:
         lengths: Length of each text in tokens.
@@ -34,6 +35,11 @@ def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     start = 0
     while start < len(order):
         longest = max(1, lengths[order[start]])
-        stop = start + max(1, budget // longest)
+        stop = min(len(order), start + max(1, budget // longest))
+        while stop - start > 1:
+            saved, cut = max(((longest - lengths[order[cut]]) * (stop - cut), cut) for cut in range(start + 1, stop))
+            if saved <= _WORTH_A_PASS:
+                break
+            stop = cut
         yield order[start:stop]
         start = stop

@@ -15,6 +15,12 @@ def test_every_position_once_within_the_budget(lengths, budget):
     assert longest == sorted(longest, reverse=True)
 
 
+def test_short_texts_are_not_padded_to_a_long_one_where_a_pass_of_their_own_costs_less():
+    assert list(token_batches([10, 400, 12, 11], 4000)) == [[1], [2, 3, 0]]
+    assert list(token_batches([30, 28, 25], 4000)) == [[0, 1, 2]]  # a little padding costs less than a pass
+    assert list(token_batches([300, 20], 600)) == [[0], [1]]
+
+
 def test_a_budget_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least 1"):
         list(token_batches([1], 0))

@@ -272,7 +272,9 @@ def test_scores_in_half_precision_do_not_tie(heads, language_model, kind):
     folder = {"one label": heads[1], "three labels": heads[3], "language model": language_model}[kind]
     fields = {"model": str(folder), "device": "cpu", "backend": "torch", "label": 2 if kind == "three labels" else None}
     exact, half = (
-        torch.tensor(by_text(CrossEncoderReranker(precision=precision, **fields).rank("river city", TEXTS), "raw_score"))
+        torch.tensor(
+            by_text(CrossEncoderReranker(precision=precision, **fields).rank("river city", TEXTS), "raw_score")
+        )
         for precision in ("fp32", "bf16")
     )
     assert half.tolist() == pytest.approx(exact.tolist(), abs=0.05 * exact.std().item() + 2e-2)
