@@ -64,7 +64,7 @@ def open_cross_encoder(
             cache_folder=cache_dir,
             local_files_only=local_files_only,
             trust_remote_code=trust_remote_code,
-            model_kwargs={"dtype": dtype},
+            model_kwargs={"dtype": dtype, "use_safetensors": True},  # never pickles
         )
     except OSError as error:
         msg = (

@@ -290,6 +290,13 @@ def test_no_pickle_is_loaded(every_format_folder, tmp_path):
     (tmp_path / "model.bin").write_bytes(b"\x80\x04.")
     with pytest.raises(ModelNotFoundError, match="has no graph"):
         make(tmp_path, "openvino").warmup()
+    import torch
+
+    models.save_cross_encoder(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(models.make_bert().state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ModelNotFoundError, match="safetensors"):
+        make(tmp_path, "torch").warmup()
 
 
 async def test_the_event_loop_goes_on_while_a_model_works(every_format_folder):
