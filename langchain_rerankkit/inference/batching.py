@@ -11,6 +11,7 @@ __all__ = ["token_batches"]
 
 _WORTH_A_PASS = 64  # tokens of padding: what a pass costs beside its rows, and smaller matrices, are about as much
 
+
 def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Group texts so that a padded batch stays within a token budget.
 

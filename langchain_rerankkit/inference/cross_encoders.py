@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from langchain_rerankkit.errors import MissingExtraError, ModelNotFoundError
-from langchain_rerankkit.inference.models import MANIFEST, ModelFiles, find_model
+from langchain_rerankkit.inference.models import ModelFiles, find_model
 from langchain_rerankkit.inference.onnx import installed, native_bf16, open_graph
 from langchain_rerankkit.inference.pairs import GraphPairs
 from langchain_rerankkit.inference.shared import shared
@@ -87,14 +87,14 @@ def load_cross_encoder(
                 f"rerankkit export {model} FOLDER."
             )
             raise ModelNotFoundError(msg, missing=["onnx/model.onnx"], searched=[files.folder])
-    place = str(folder.resolve()) if folder.is_dir() else model
-    key = ("torch", place, revision, precision, device, threads, cache_dir, trust_remote_code)
-    if folder.is_dir():
-        files = ModelFiles(model, folder, None)
-        files.check(p.name for p in folder.iterdir() if p.suffix in {".safetensors", ".json"} and p.name != MANIFEST)
-    return shared(
-        key,
-        lambda: open_cross_encoder(
+    local = ModelFiles(model, folder, None) if folder.is_dir() else None
+    place, changed = (str(folder.resolve()), local.changed) if local else (model, 0)
+    key = ("torch", place, changed, revision, precision, device, threads, cache_dir, trust_remote_code)
+
+    def load() -> PairModel:
+        if local:
+            local.check_weights()
+        return open_cross_encoder(
             place,
             precision=precision,
             device=device,
@@ -103,8 +103,9 @@ def load_cross_encoder(
             cache_dir=cache_dir,
             local_files_only=local_files_only,
             trust_remote_code=trust_remote_code,
-        ),
-    )
+        )
+
+    return shared(key, load)
 
 
 def backends(precision: Precision, device: str | None) -> list[Backend]:
@@ -143,7 +144,7 @@ def _graph(files: ModelFiles, runtime: str, precision: Precision, device: str | 
     path = files.graph
     if path is None or runtime not in {"openvino", "onnx"}:  # pragma: no cover - the caller has seen to it
         raise ValueError(runtime)
-    key = (runtime, str(path.resolve()), path.stat().st_mtime_ns, files.revision, precision, device, threads)
+    key = (runtime, str(path.resolve()), files.changed, files.revision, precision, device, threads)
 
     def load() -> PairModel:
         files.check_graph()

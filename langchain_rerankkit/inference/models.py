@@ -63,6 +63,11 @@ class ModelFiles:
         stem = "" if self.graph is None else self.graph.stem
         return "int8" if _INT8.search(stem) else "fp16" if _FP16.search(stem) else "fp32"
 
+    @property
+    def changed(self) -> int:
+        """When a file last changed, in nanoseconds: a model that was loaded before is another one."""
+        return max(((self.folder / name).stat().st_mtime_ns for name in _listing(self.folder)), default=0)
+
     def read(self, name: str, *, required: bool = False) -> bytes | None:
         """The content of a file, checked against the manifest where the folder has one.
 
@@ -118,6 +123,10 @@ class ModelFiles:
                 for path in self.graph.parent.iterdir()
                 if _belongs(path.name, self.graph.name)
             )
+
+    def check_weights(self) -> None:
+        """Compare what torch reads with the manifest."""
+        self.check(_for_torch(_listing(self.folder)))
 
 
 def find_model(
@@ -276,14 +285,7 @@ def prefetch(
             raise _no_graph(source, formats, precision, file_name)
         wanted = [name for name in names if name in _SETTINGS or _is_part(name, graph)]
     else:
-        endings = {".safetensors", ".json", ".txt", ".jinja", ".model"}
-        wanted = [
-            name
-            for name in names
-            if PurePosixPath(name).suffix in endings
-            and not name.startswith(("onnx/", "openvino/"))
-            and name != MANIFEST
-        ]
+        wanted = _for_torch(names)
     target = Path(folder).expanduser()
     ModelFiles(model, source, None).check(wanted)
     for name in wanted:
@@ -354,6 +356,16 @@ def _listing(folder: Path) -> list[str]:
     """Files of a model's folder and of its direct sub-folders."""
     paths = [path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.is_file()]
     return sorted(path.relative_to(folder).as_posix() for path in paths)
+
+
+def _for_torch(names: Iterable[str]) -> list[str]:
+    """What sentence-transformers reads of a model: weights that are no pickles, settings, vocabularies, templates."""
+    endings = {".safetensors", ".json", ".txt", ".jinja", ".model"}
+    return [
+        name
+        for name in names
+        if PurePosixPath(name).suffix in endings and not name.startswith(("onnx/", "openvino/")) and name != MANIFEST
+    ]
 
 
 def _is_part(name: str, graph: str) -> bool:

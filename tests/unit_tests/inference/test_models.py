@@ -85,17 +85,24 @@ def test_prefetched_files_are_checked(graph_folder, tmp_path, capsys):
         scores(target, backend="onnx", precision="int8")
 
 
-def test_prefetch_for_torch_takes_safetensors(every_format_folder, tmp_path):
-    prefetch(str(every_format_folder), tmp_path / "fetched", formats=())
+def test_prefetch_for_torch_takes_safetensors(every_format_folder, tmp_path, no_shared_models):
+    source = tmp_path / "source"
+    shutil.copytree(every_format_folder, source)
+    (source / "1_Part").mkdir()
+    (source / "1_Part" / "config.json").write_text("{}")
+    prefetch(str(source), tmp_path / "fetched", formats=())
     names = {path.relative_to(tmp_path / "fetched").as_posix() for path in (tmp_path / "fetched").rglob("*.*")}
     assert {"model.safetensors", "config.json", MANIFEST} <= names
     assert not [name for name in names if name.endswith((".onnx", ".bin", ".pkl"))]
     assert scores(tmp_path / "fetched", backend="torch", device="cpu") == pytest.approx(
         scores(every_format_folder, backend="torch", device="cpu"), abs=1e-5
     )
-    (tmp_path / "fetched" / "model.safetensors").write_bytes(b"another")
-    with pytest.raises(ModelNotFoundError, match="is not the file that"):
-        scores(tmp_path / "fetched", backend="torch", device="cpu")
+    for name in ("1_Part/config.json", "model.safetensors"):
+        content = (tmp_path / "fetched" / name).read_bytes()
+        (tmp_path / "fetched" / name).write_bytes(b"another")
+        with pytest.raises(ModelNotFoundError, match="is not the file that"):
+            scores(tmp_path / "fetched", backend="torch", device="cpu")
+        (tmp_path / "fetched" / name).write_bytes(content)
 
 
 def test_the_cache_of_the_hub_is_read_offline(graph_folder, tmp_path, monkeypatch):
