@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["export"]
 
 _OPSET = 17
+_LARGE = 1 << 30  # bytes of weights
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -50,7 +52,7 @@ def export(
         MissingExtraError: If the extra ``export`` is not installed.
     """
     torch = require("torch", extra="export")
-    require("onnx", extra="export")
+    onnx = require("onnx", extra="export")
     loaded = open_cross_encoder(
         model,
         precision="fp32",
@@ -83,24 +85,34 @@ def export(
     path.parent.mkdir(parents=True, exist_ok=True)
     network.config.save_pretrained(target)
     loaded.tokenizer.save_pretrained(target)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         warnings.simplefilter("ignore")  # the exporter's own deprecations
+        traced = Path(scratch) / path.name
         torch.onnx.export(
             Logits().eval(),
-            tuple(torch.ones(2, 8, dtype=torch.long) for _ in names),
-            str(path),
+            tuple(torch.full((2, 8), int(name != "token_type_ids")) for name in names),
+            str(traced),
             input_names=names,
             output_names=["logits"],
             dynamic_axes={name: {0: "rows", 1: "tokens"} for name in names} | {"logits": {0: "rows"}},
             opset_version=_OPSET,
             dynamo=False,
         )
+        _save(onnx.load(traced), path)
     written = [path]
     if "int8" in precisions:
         written.append(_int8(path))
     if "fp16" in precisions:
         written.append(_fp16(path))
     return written
+
+
+def _save(graph: Any, path: Path) -> None:
+    """Write a graph; the weights of a large one, of which the format holds 2 GiB, into one file beside it."""
+    large = sum(len(tensor.raw_data) for tensor in graph.graph.initializer) > _LARGE
+    weights = path.with_name(f"{path.name}_data")
+    weights.unlink(missing_ok=True)  # to which would be appended
+    require("onnx", extra="export").save_model(graph, path, save_as_external_data=large, location=weights.name)
 
 
 def _int8(path: Path) -> Path:
@@ -113,8 +125,7 @@ def _int8(path: Path) -> Path:
 
 
 def _fp16(path: Path) -> Path:
-    onnx = require("onnx", extra="export")
     float16 = require("onnxruntime.transformers.float16", extra="export")
     target = path.with_name("model_fp16.onnx")
-    onnx.save(float16.convert_float_to_float16(onnx.load(path), keep_io_types=True), target)
+    _save(float16.convert_float_to_float16(str(path), keep_io_types=True), target)
     return target

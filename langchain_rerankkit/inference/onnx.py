@@ -128,6 +128,7 @@ def _onnxruntime(source: Path | bytes, precision: Precision, weights: str, devic
         msg = f"ONNX Runtime has no device {device!r} here; it has {', '.join(ort.get_available_providers())}."
         raise ValueError(msg)
     options = ort.SessionOptions()
+    options.log_severity_level = 3  # errors, which are raised as well; its warnings are about speed
     options.intra_op_num_threads = threads
     options.enable_cpu_mem_arena = False  # the arena never gives memory back
     # Threads that spin between passes would take the processor from the rest of the program.

@@ -7,6 +7,7 @@ import pytest
 
 from langchain_rerankkit import CrossEncoderReranker, ModelNotFoundError
 from langchain_rerankkit.cli import main
+from langchain_rerankkit.inference.export import export
 from langchain_rerankkit.inference.models import MANIFEST, choose_graph, find_model, prefetch
 
 SENTENCE_TRANSFORMERS = [
@@ -83,6 +84,29 @@ def test_prefetched_files_are_checked(graph_folder, tmp_path, capsys):
     shutil.copy(graph_folder / "onnx/model_int8.onnx", target / "onnx")
     with pytest.raises(ModelNotFoundError, match="is not the file that"):  # not listed
         scores(target, backend="onnx", precision="int8")
+
+
+def test_weights_of_a_large_model_lie_beside_the_graph(every_format_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("langchain_rerankkit.inference.export._LARGE", 1000)
+    source, target = tmp_path / "source", tmp_path / "fetched"
+    for _ in range(2):  # the second time over the first
+        export(str(every_format_folder), source, precisions=["fp32", "fp16", "int8"])
+    files = {path.name: path.stat().st_size for path in (source / "onnx").iterdir()}
+    assert set(files) == {
+        *("model.onnx", "model.onnx_data", "model_fp16.onnx", "model_fp16.onnx_data", "model_int8.onnx"),
+    }
+    assert files["model.onnx_data"] < (every_format_folder / "onnx" / "model.onnx").stat().st_size
+    prefetch(str(source), target)
+    for backend in ("onnx", "openvino"):
+        expected = scores(every_format_folder, backend=backend, precision="fp32")
+        assert scores(target, backend=backend, precision="fp32") == pytest.approx(expected, abs=1e-6)
+        for precision in ("fp16", "int8"):
+            expected = scores(every_format_folder, backend=backend, precision=precision)
+            assert scores(source, backend=backend, precision=precision) == pytest.approx(expected, abs=1e-5)
+    with (target / "onnx" / "model.onnx_data").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(ModelNotFoundError, match="onnx_data is not the file that"):
+        scores(target)
 
 
 def test_prefetch_for_torch_takes_safetensors(every_format_folder, tmp_path, no_shared_models):

@@ -1,6 +1,7 @@
 """What `CrossEncoderReranker` promises whatever runs its model."""
 
 import asyncio
+import json
 import random
 import subprocess
 import sys
@@ -94,6 +95,61 @@ def test_a_graph_of_openvino_itself(every_format_folder, reference, tmp_path):
         reranker = make(tmp_path, backend, precision="fp32")
         assert raw(reranker) == pytest.approx(reference, abs=1e-3)
         assert "openvino fp32 CPU" in repr(reranker)
+
+
+SMALL = {
+    "vocab_size": len(models.vocabulary()),
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "initializer_range": 0.2,
+    "num_labels": 1,
+    "pad_token_id": 0,
+}
+DEBERTA = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 16, "share_att_key": True}
+MODERN = {"num_hidden_layers": 4, "global_attn_every_n_layers": 2, "local_attention": 16}
+ARCHITECTURES = {
+    "DistilBert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64},
+    "Electra": {"embedding_size": 16},
+    "XLMRoberta": {"pad_token_id": 1, "max_position_embeddings": 514, "type_vocab_size": 1},
+    "DebertaV2": {**DEBERTA, "type_vocab_size": 0, "pooler_hidden_size": 32, "norm_rel_ebd": "layer_norm"},
+    "ModernBert": {**MODERN, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3},
+    "MPNet": {"pad_token_id": 1, "max_position_embeddings": 514},
+    "Albert": {"embedding_size": 16},
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_architectures_that_people_use_can_be_exported(tmp_path, capfd, name):
+    """A traced graph must not remember the shapes that it was traced with."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    models.save_cross_encoder(tmp_path)
+    tokenizer = tmp_path / "tokenizer_config.json"
+    settings = json.loads(tokenizer.read_text())
+    if name not in {"Electra", "Albert"}:
+        settings["model_input_names"] = ["input_ids", "attention_mask"]
+    tokenizer.write_text(json.dumps(settings))
+    config = getattr(transformers, f"{name}Config")(**{**SMALL, **ARCHITECTURES[name]})
+    network = getattr(transformers, f"{name}ForSequenceClassification")(config).eval()
+    network.save_pretrained(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of transformers, about some of these
+        export(str(tmp_path), tmp_path, precisions=["fp32", "fp16"])
+        expected = raw(make(tmp_path, "torch", precision="fp32"))
+    assert max(expected) - min(expected) > 0.05
+    capfd.readouterr()
+    for backend, precision, tolerance in [
+        ("onnx", "fp32", 1e-3),
+        ("openvino", "fp32", 1e-3),
+        ("openvino", "bf16", 4e-2),
+        ("onnx", "fp16", 4e-2),
+    ]:
+        assert raw(make(tmp_path, backend, precision=precision)) == pytest.approx(expected, abs=tolerance), backend
+    assert capfd.readouterr() == ("", "")
 
 
 def test_roberta_counts_positions_from_two(tmp_path):
