@@ -47,6 +47,9 @@ class FlashRankReranker(LocalReranker):
     model_path: str | None = None
     """Folder of a model of your own instead: one ``*.onnx`` file beside ``tokenizer.json`` and its configuration."""
 
+    cache_dir: str | None = None
+    """Folder for downloaded models; by default ``rerankkit/flashrank`` in the user's cache folder."""
+
     sha256: str | None = None
     """Expected checksum of the downloaded archive. FlashRank publishes none: pin the one you have examined."""
 

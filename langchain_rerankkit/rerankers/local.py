@@ -81,7 +81,7 @@ class LocalReranker(Reranker):
     512 on a processor, 1,024 in bf16 or on torch, 16,384 on a GPU."""
 
     cache_dir: str | None = None
-    """Folder for downloaded models."""
+    """Folder for downloaded models; by default the hub client's."""
 
     local_files_only: bool = False
     """Never download; also switched on by the environment variable ``HF_HUB_OFFLINE``."""
