@@ -92,8 +92,11 @@ def _openvino(source: Path | bytes, precision: Precision, weights: str, device: 
     bf16 = precision == "bf16" or (precision == "auto" and weights != "int8" and name == "CPU" and native_bf16())
     hint = "bf16" if bf16 else "f16" if precision == "fp16" else "f32"
     options = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
-    if name == "CPU" and threads:
-        options["INFERENCE_NUM_THREADS"] = str(threads)
+    if name == "CPU":
+        # Kernels are kept for each shape of a pass, 5,000 of them by default: memory that grows with every new length.
+        options["CPU_RUNTIME_CACHE_CAPACITY"] = "64"
+        if threads:
+            options["INFERENCE_NUM_THREADS"] = str(threads)
     try:
         model = core.read_model(source) if isinstance(source, bytes) else core.read_model(str(source))
         compiled = core.compile_model(model, name, options)
