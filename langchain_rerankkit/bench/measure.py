@@ -152,7 +152,7 @@ def anatomy(folder: Path, texts: list[str], threads: int, rounds: int) -> dict[s
         the model's time in products with weights (its own counters, in a run apart), else NaN.
     """
     reranker = CrossEncoderReranker(model=str(folder), device="cpu", threads=threads)
-    model = reranker.warmup()._ready()
+    model = reranker._ready()
     seconds = {"tokenizer": 0.0, "model": 0.0}
     feeds: list[dict[str, Any]] = []
 
