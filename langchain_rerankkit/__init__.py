@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         IndexFormatError,
         MissingExtraError,
         ModelNotFoundError,
+        OrderError,
         RerankKitError,
         ScoreError,
     )
@@ -55,6 +56,7 @@ _MODULES = {
     "LexicalReranker": "rerankers.lexical",
     "MissingExtraError": "errors",
     "ModelNotFoundError": "errors",
+    "OrderError": "errors",
     "Question": "evaluation.dataset",
     "RankedDocument": "records",
     "RerankInput": "records",
@@ -83,6 +85,7 @@ __all__ = [
     "LexicalReranker",
     "MissingExtraError",
     "ModelNotFoundError",
+    "OrderError",
     "Question",
     "RankedDocument",
     "RerankInput",

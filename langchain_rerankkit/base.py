@@ -42,6 +42,7 @@ __all__ = ["Reranker"]
 
 _Item = TypeVar("_Item")
 _logger = logging.getLogger("langchain_rerankkit")
+_KEPT = ("fallback", "unjudged")  # no min_score cuts what nobody judged
 
 
 @dataclass(frozen=True)
@@ -247,12 +248,13 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
             TypeError: If the input is not a query and documents.
         """
         reranker = self._with(kwargs)
-        return reranker._call_with_config(reranker._rerank, input, config, run_type="retriever")
+        # langchain-core passes the run's own configuration by name, though its annotation lacks this case.
+        return reranker._call_with_config(reranker._rerank, input, config, run_type="retriever")  # type: ignore[arg-type]
 
     @override
     async def ainvoke(self, input: RerankInput, config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:
         reranker = self._with(kwargs)
-        return await reranker._acall_with_config(reranker._arerank, input, config, run_type="retriever")
+        return await reranker._acall_with_config(reranker._arerank, input, config, run_type="retriever")  # type: ignore[arg-type]
 
     @override
     def batch(
@@ -266,7 +268,11 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
         """Rerank for several queries in one pass of the backend, with one traced run each."""
         reranker = self._with(kwargs)
         return reranker._batch_with_config(
-            reranker._rerank_batch, inputs, config, return_exceptions=return_exceptions, run_type="retriever"
+            reranker._rerank_batch,  # type: ignore[arg-type]
+            inputs,
+            config,
+            return_exceptions=return_exceptions,
+            run_type="retriever",
         )
 
     @override
@@ -280,7 +286,11 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
     ) -> list[list[Document]]:
         reranker = self._with(kwargs)
         return await reranker._abatch_with_config(
-            reranker._arerank_batch, inputs, config, return_exceptions=return_exceptions, run_type="retriever"
+            reranker._arerank_batch,  # type: ignore[arg-type]
+            inputs,
+            config,
+            return_exceptions=return_exceptions,
+            run_type="retriever",
         )
 
     @override
@@ -327,21 +337,27 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
             setattr(copy, name, value)
         return copy
 
-    def _rerank(self, input: RerankInput) -> list[Document]:
-        return _unwrap(self._rerank_batch([input])[0])
+    def _rerank(self, input: RerankInput, config: RunnableConfig) -> list[Document]:
+        return _unwrap(self._rerank_batch([input], [config])[0])
 
-    async def _arerank(self, input: RerankInput) -> list[Document]:
-        return _unwrap((await self._arerank_batch([input]))[0])
+    async def _arerank(self, input: RerankInput, config: RunnableConfig) -> list[Document]:
+        return _unwrap((await self._arerank_batch([input], [config]))[0])
 
-    def _rerank_batch(self, inputs: list[RerankInput]) -> list[list[Document] | Exception]:
-        return [self._annotate(self._rank(judged)) for judged in self._judge_many(inputs)]
+    def _rerank_batch(
+        self, inputs: list[RerankInput], config: list[RunnableConfig]
+    ) -> list[list[Document] | Exception]:
+        return [self._annotate(self._rank(judged)) for judged in self._judge_many(inputs, config)]
 
-    async def _arerank_batch(self, inputs: list[RerankInput]) -> list[list[Document] | Exception]:
-        return [self._annotate(self._rank(judged)) for judged in await self._ajudge_many(inputs)]
+    async def _arerank_batch(
+        self, inputs: list[RerankInput], config: list[RunnableConfig]
+    ) -> list[list[Document] | Exception]:
+        return [self._annotate(self._rank(judged)) for judged in await self._ajudge_many(inputs, config)]
 
-    def _judge_many(self, inputs: Sequence[RerankInput]) -> list[Judged | Exception]:
+    def _judge_many(
+        self, inputs: Sequence[RerankInput], configs: Sequence[RunnableConfig | None] | None = None
+    ) -> list[Judged | Exception]:
         """Check inputs, ask the backend, check its answers. Combiners call it on their members."""
-        jobs = [self._prepare(given) for given in inputs]
+        jobs = self._prepare_many(inputs, configs)
         requests = _to_judge(jobs)
         try:
             answers = self._score_many(requests) if requests else []
@@ -349,8 +365,10 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
             answers = [error] * len(requests)
         return self._align(jobs, answers)
 
-    async def _ajudge_many(self, inputs: Sequence[RerankInput]) -> list[Judged | Exception]:
-        jobs = [self._prepare(given) for given in inputs]
+    async def _ajudge_many(
+        self, inputs: Sequence[RerankInput], configs: Sequence[RunnableConfig | None] | None = None
+    ) -> list[Judged | Exception]:
+        jobs = self._prepare_many(inputs, configs)
         requests = _to_judge(jobs)
         try:
             answers = await self._ascore_many(requests) if requests else []
@@ -358,14 +376,21 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
             answers = [error] * len(requests)
         return self._align(jobs, answers)
 
-    def _prepare(self, input: RerankInput) -> _Job | Exception:
+    def _prepare_many(
+        self, inputs: Sequence[RerankInput], configs: Sequence[RunnableConfig | None] | None
+    ) -> list[_Job | Exception]:
+        return [
+            self._prepare(given, config) for given, config in zip(inputs, configs or [None] * len(inputs), strict=True)
+        ]
+
+    def _prepare(self, input: RerankInput, config: RunnableConfig | None) -> _Job | Exception:
         try:
             query, documents = _query_and_documents(input)
             texts = [_encodable(self._text(document)) for document in documents]
         except Exception as error:  # noqa: BLE001 - a bad input fails its own run of a batch
             return error
         judged = [position for position, text in enumerate(texts) if text.strip()]
-        request = ScoreRequest(_encodable(query), [texts[i] for i in judged], [documents[i] for i in judged])
+        request = ScoreRequest(_encodable(query), [texts[i] for i in judged], [documents[i] for i in judged], config)
         return _Job(documents, judged, request)
 
     def _text(self, document: Document) -> str:
@@ -404,16 +429,20 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
         if isinstance(answer, Exception):
             raise answer
         details: list[Mapping[str, Any]] = [{}] * len(job.documents)
-        if isinstance(answer, DetailedScores):
-            if len(answer.details) != len(job.judged):
-                msg = f"{type(self).__name__} returned {len(answer.details)} details for {len(job.judged)} texts."
-                raise ScoreError(msg)
-            for position, said in zip(job.judged, answer.details, strict=True):
-                details[position] = said
-            answer = answer.scores
         raw_scores = [-math.inf] * len(job.documents)
         statuses: list[Status] = ["blank"] * len(job.documents)
-        for position, score in zip(job.judged, self._checked(answer, len(job.judged)), strict=True):
+        asked = job.judged
+        if isinstance(answer, DetailedScores):
+            if len(answer.details) != len(asked):
+                msg = f"{type(self).__name__} returned {len(answer.details)} details for {len(asked)} texts."
+                raise ScoreError(msg)
+            for position, said in zip(asked, answer.details, strict=True):
+                details[position] = said
+            for index in answer.unjudged:
+                statuses[asked[index]] = "unjudged"
+            asked = [position for index, position in enumerate(asked) if index not in answer.unjudged]
+            answer = [score for index, score in enumerate(answer.scores) if index not in answer.unjudged]
+        for position, score in zip(asked, self._checked(answer, len(asked)), strict=True):
             finite = math.isfinite(score)
             raw_scores[position] = score if finite else -math.inf
             statuses[position] = "ok" if finite else "not finite"
@@ -446,7 +475,7 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
             for rank, position in enumerate(best_first(judged.raw_scores), start=1)
         ]
         if self.min_score is not None:
-            ranked = [line for line in ranked if line.score >= self.min_score or line.status == "fallback"]
+            ranked = [line for line in ranked if line.score >= self.min_score or line.status in _KEPT]
         return ranked[: self.top_n]
 
     def _checked(self, answer: Scores, expected: int) -> list[float]:

@@ -4,6 +4,7 @@
      ├─ MissingExtraError(ImportError)    an optional dependency is not installed
      ├─ ModelNotFoundError(OSError)       model files are missing, or not the ones expected
      ├─ ScoreError(ValueError)            a backend broke the contract: wrong count, not finite
+     ├─ OrderError(ValueError)            a language model's answer is not an order
      ├─ IndexFormatError(ValueError)      a saved index is foreign, damaged or was tampered with
      └─ DatasetError(ValueError)          an evaluation file is wrong: file, line and field
 
@@ -24,6 +25,7 @@ __all__ = [
     "IndexFormatError",
     "MissingExtraError",
     "ModelNotFoundError",
+    "OrderError",
     "RerankKitError",
     "ScoreError",
 ]
@@ -73,6 +75,19 @@ class ModelNotFoundError(RerankKitError, OSError):
 
 class ScoreError(RerankKitError, ValueError):
     """A backend broke the contract: a wrong number of scores, or a score that is not finite."""
+
+
+class OrderError(RerankKitError, ValueError):
+    """A language model's answer is not an order of the passages it was shown.
+
+    Args:
+        message: What is wrong and what to do about it. It does not quote the answer, which may quote documents.
+        answer: What the model said.
+    """
+
+    def __init__(self, message: str, *, answer: str = "") -> None:
+        self.answer = answer
+        super().__init__(message)
 
 
 class IndexFormatError(RerankKitError, ValueError):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from langchain_core.documents import Document
+from langchain_core.runnables import RunnableConfig
 from typing_extensions import TypedDict
 
 __all__ = [
@@ -27,7 +29,7 @@ Scores = Sequence[float]
 """One number per text, higher is more relevant: a list, or an array of shape [texts]."""
 
 
-Status = Literal["ok", "blank", "not finite", "fallback"]
+Status = Literal["ok", "blank", "not finite", "unjudged", "fallback"]
 
 
 class RerankInput(TypedDict):
@@ -48,8 +50,8 @@ class RankedDocument:
         rank: Place after reranking, from 1.
         previous_rank: Place in the list that was given, from 1.
         status: ``"ok"``, or why this document was not judged and has the score ``-inf``: ``"blank"`` (no text to
-            judge), ``"not finite"`` (the backend's score was NaN or infinite and ``on_nan="last"``) or ``"fallback"``
-            (the backend failed and ``on_error="keep_order"``).
+            judge), ``"not finite"`` (the backend's score was NaN or infinite and ``on_nan="last"``), ``"unjudged"`` (a
+            budget ended before its turn) or ``"fallback"`` (the backend failed and ``on_error="keep_order"``).
         reason: Type of the error behind a fallback.
         details: What the backend says of this document beside its score, for ``metadata["rerank"]``.
     """
@@ -71,10 +73,12 @@ class DetailedScores:
     Attributes:
         scores: One number per text.
         details: One mapping per text, for ``metadata["rerank"]``: plain data under names that `Reranker` does not use.
+        unjudged: Positions of texts that the backend did not come to; their scores are not looked at.
     """
 
     scores: Scores
     details: Sequence[Mapping[str, Any]]
+    unjudged: AbstractSet[int] = frozenset()
 
 
 Answer = Scores | DetailedScores
@@ -89,11 +93,13 @@ class ScoreRequest:
         query: The query.
         texts: What the model reads of each document; never blank.
         documents: The caller's documents, aligned with ``texts``. Read ids and metadata, change nothing.
+        config: Configuration of the run, for backends that call other Runnables: passed on, their runs nest in it.
     """
 
     query: str
     texts: list[str]
     documents: list[Document]
+    config: RunnableConfig | None = None
 
 
 @dataclass(frozen=True)

@@ -82,13 +82,13 @@ class EnsembleReranker(Reranker):
 
     @override
     def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Sequence[float] | Exception]:
-        inputs = [_as_input(request) for request in requests]
-        return self._sums(requests, [reranker._judge_many(inputs) for reranker in self.rerankers])
+        inputs, configs = [_as_input(request) for request in requests], [request.config for request in requests]
+        return self._sums(requests, [reranker._judge_many(inputs, configs) for reranker in self.rerankers])
 
     @override
     async def _ascore_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Sequence[float] | Exception]:
-        inputs = [_as_input(request) for request in requests]
-        judged = await asyncio.gather(*(reranker._ajudge_many(inputs) for reranker in self.rerankers))
+        inputs, configs = [_as_input(request) for request in requests], [request.config for request in requests]
+        judged = await asyncio.gather(*(reranker._ajudge_many(inputs, configs) for reranker in self.rerankers))
         return self._sums(requests, judged)
 
     def _sums(
