@@ -1,0 +1,1 @@
+"""Language models as judges: which passages they compare when, what they are asked, and what they said. Pure."""
