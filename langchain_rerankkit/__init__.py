@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from langchain_rerankkit.rerankers.flashrank import FlashRankReranker
     from langchain_rerankkit.rerankers.function import FunctionReranker
     from langchain_rerankkit.rerankers.lexical import LexicalReranker
+    from langchain_rerankkit.rerankers.listwise import ListwiseReranker
+    from langchain_rerankkit.rerankers.pointwise import PointwiseLLMReranker
+    from langchain_rerankkit.rerankers.rankllm import RankLLMReranker
+    from langchain_rerankkit.rerankers.seq2seq import Seq2SeqReranker
     from langchain_rerankkit.retrievers.reranked import ContextualCompressionRetriever
     from langchain_rerankkit.vectorstores.faiss import FAISS
 
@@ -54,16 +58,20 @@ _MODULES = {
     "FunctionReranker": "rerankers.function",
     "IndexFormatError": "errors",
     "LexicalReranker": "rerankers.lexical",
+    "ListwiseReranker": "rerankers.listwise",
     "MissingExtraError": "errors",
     "ModelNotFoundError": "errors",
     "OrderError": "errors",
+    "PointwiseLLMReranker": "rerankers.pointwise",
     "Question": "evaluation.dataset",
+    "RankLLMReranker": "rerankers.rankllm",
     "RankedDocument": "records",
     "RerankInput": "records",
     "RerankKitError": "errors",
     "Reranker": "base",
     "RetrievalEvaluator": "evaluation.chain",
     "ScoreError": "errors",
+    "Seq2SeqReranker": "rerankers.seq2seq",
     "TermStatistics": "lexical",
     "evaluate": "evaluation.evaluate",
 }
@@ -83,16 +91,20 @@ __all__ = [
     "FunctionReranker",
     "IndexFormatError",
     "LexicalReranker",
+    "ListwiseReranker",
     "MissingExtraError",
     "ModelNotFoundError",
     "OrderError",
+    "PointwiseLLMReranker",
     "Question",
+    "RankLLMReranker",
     "RankedDocument",
     "RerankInput",
     "RerankKitError",
     "Reranker",
     "RetrievalEvaluator",
     "ScoreError",
+    "Seq2SeqReranker",
     "TermStatistics",
     "__version__",
     "evaluate",

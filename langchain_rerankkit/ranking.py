@@ -12,6 +12,7 @@ __all__ = [
     "FusionMethod",
     "best_first",
     "fuse",
+    "kendall_tau",
     "min_max",
     "reciprocal_ranks",
     "scores_from_order",
@@ -146,3 +147,17 @@ def fuse(
         math.fsum(factor * value for factor, value in zip(factors, values, strict=True))
         for values in zip(*normalised, strict=True)
     ]
+
+
+def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float:
+    """How far two score lists over the same candidates agree on the order of pairs: from -1 (reversed) to 1 (the same).
+
+    Pairs that tie in either list count as neither (tau-a). 1 for fewer than two candidates.
+    """
+    pairs = agreement = 0
+    for position in range(len(first)):
+        for other in range(position):
+            pairs += 1
+            product = (first[position] - first[other]) * (second[position] - second[other])
+            agreement += (product > 0) - (product < 0)
+    return agreement / pairs if pairs else 1.0

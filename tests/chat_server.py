@@ -58,7 +58,7 @@ class Server:
 
 
 @contextmanager
-def chat_server(answer: Callable[[dict[str, Any]], Reply | str] | list[Reply | str]):
+def chat_server(answer: Callable[[dict[str, Any]], Reply | str] | list[Reply | str]):  # noqa: C901 - one place
     """Serve until the block ends.
 
     Args:
@@ -69,6 +69,7 @@ def chat_server(answer: Callable[[dict[str, Any]], Reply | str] | list[Reply | s
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # head and body are two packets
 
         def log_message(self, *_: Any) -> None:
             pass

@@ -121,3 +121,60 @@ def passages(count: int = 100, seed: int = 0) -> list[str]:
     choose = random.Random(seed)  # noqa: S311 - not for secrets
     lengths = [int(min(380, max(8, choose.lognormvariate(4.1, 0.7)))) for _ in range(count)]
     return [" ".join(choose.choices(WORDS, k=length)) for length in lengths]
+
+
+T5_WORDS = ("Query", "Document", "Relevant", "true", "false", "yes", "no", "sim", "The", "A", "Which", "Bread")
+
+
+def make_t5_tokenizer():
+    """Pieces as sentencepiece makes them: a word with its blank, or letter by letter."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    letters = [chr(code) for start in ("a", "A") for code in range(ord(start), ord(start) + 26)]
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -4.0)]
+    pieces += [(f"▁{word}", -3.0) for word in dict.fromkeys([*WORDS, *T5_WORDS]) if len(word) > 1]
+    pieces += [(piece, -6.0) for piece in [*letters, *".,:?!{}'", "er", "in", "th"]]
+    pieces += [(f"<extra_id_{number}>", 0.0) for number in range(19, -1, -1)]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2))
+    tokenizer.add_special_tokens([piece for piece, _ in pieces if piece.startswith("<")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
+    )
+    return tokenizer
+
+
+def save_t5(folder: Path, kind: str = "T5ForConditionalGeneration", *, tokenizer=None, tied=True, seed=0, **config):
+    """A folder of a T5 with random weights, as transformers saves it.
+
+    Args:
+        folder: Where to.
+        kind: Name of the class in transformers; its beginning says which configuration.
+        tokenizer: Another tokenizer than `make_t5_tokenizer`'s.
+        tied: Whether the last layer is the table of embeddings.
+        seed: Of the weights.
+        **config: Of the configuration.
+    """
+    import torch
+    import transformers
+
+    torch.manual_seed(seed)
+    tokenizer = tokenizer or make_t5_tokenizer()
+    shape = {"d_model": 48, "d_kv": 8, "d_ff": 96, "num_layers": 2, "num_heads": 4}
+    configuration = getattr(transformers, f"{kind.partition('For')[0]}Config")(
+        vocab_size=tokenizer.get_vocab_size() + 5,  # tables are padded to round sizes
+        decoder_start_token_id=0,
+        **shape | config,
+    )
+    model = getattr(transformers, kind)(configuration).eval()
+    if not tied:
+        model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight) / 4)
+    model.save_pretrained(folder)
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",  # noqa: S106 - not a password
+        eos_token="</s>",  # noqa: S106
+        unk_token="<unk>",  # noqa: S106
+        model_input_names=["input_ids", "attention_mask"],
+    ).save_pretrained(folder)
+    return folder

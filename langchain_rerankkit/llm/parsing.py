@@ -11,7 +11,7 @@ from typing import Any
 
 from langchain_rerankkit.errors import OrderError
 
-__all__ = ["ParsedOrder", "parse_best", "parse_order", "without_thoughts"]
+__all__ = ["ParsedOrder", "parse_best", "parse_order", "said", "without_thoughts"]
 
 _READ = 100_000  # characters of an answer that are read; an order of a thousand passages has fewer
 _NAMES = "think|thinking|thought|thoughts|reasoning|analysis|scratchpad|reflection"
@@ -23,6 +23,7 @@ _TOKEN = re.compile(rf"(?:\b{_LABEL}[\s.:#_-]*|#)?(?P<token>[^\W_]{{1,12}})(?![^
 _GROUP = re.compile(r"\[([^\[\]]{1,4000})\]")
 _MARKER = r"(?:\(?\d{1,4}[.):]\s*|[-*•]\s+)"
 _BETWEEN = re.compile(rf"""[\s>,;=|/→≻»*_`"'.-]*(?:\b(?:and|then)\b\s*)?{_MARKER}?[\s*_`"']*""", re.IGNORECASE)
+_LONGEST_NUMBER = 12  # digits
 _LONGEST_GAP = 40  # characters between two identifiers of a chain
 _BRACKETS = str.maketrans("【】〔〕「」", "[][][]")  # noqa: RUF001 - that is the point; the wide [] are NFKC's business
 _KEYS = ("ranking", "order", "ranked", "permutation", "result", "results", "answer", "identifiers", "ids")
@@ -49,6 +50,20 @@ class ParsedOrder:
     def repairs(self) -> int:
         """How many things had to be mended."""
         return self.repeated + self.missing + self.unknown
+
+
+def said(answer: Any) -> str:
+    """The text of a model's answer: arguments of its tool call where it made one, else what it wrote.
+
+    Args:
+        answer: A message, or a text.
+    """
+    for call in getattr(answer, "tool_calls", None) or ():
+        return json.dumps(call.get("args"), ensure_ascii=False, default=str)
+    for call in getattr(answer, "invalid_tool_calls", None) or ():
+        return str(call.get("args") or "")
+    text = getattr(answer, "text", answer)
+    return text if type(text) is str else "" if text is None else str(text)
 
 
 def parse_order(answer: str, identifiers: Sequence[str]) -> ParsedOrder:
@@ -244,7 +259,7 @@ def _scalars(value: Any, depth: int = 0) -> Iterator[str]:
     if isinstance(value, (int, str)):
         yield str(value)[:200] if isinstance(value, str) else (str(value) if abs(value) < 10**12 else "")
     elif isinstance(value, float):
-        yield str(int(value)) if value.is_integer() and abs(value) < 10**12 else ""  # noqa: PLR2004
+        yield str(int(value)) if value.is_integer() and abs(value) < 10**12 else ""
     elif isinstance(value, list):
         for item in value:
             yield from _scalars(item, depth + 1)
@@ -262,7 +277,7 @@ def _fold(identifier: str) -> str:
         str(unicodedata.decimal(character)) if character.isdecimal() else character
         for character in unicodedata.normalize("NFKC", identifier).casefold()
     )
-    return str(int(text)) if text.isascii() and text.isdigit() and len(text) < 20 else text  # noqa: PLR2004
+    return str(int(text)) if text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER else text
 
 
 def _unusable(answer: str) -> OrderError:

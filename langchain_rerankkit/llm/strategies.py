@@ -120,17 +120,17 @@ def setwise(order: list[int], size: int, step: int) -> Rounds:
     levels = [[0]]
     while (first := levels[-1][0] * children + 1) < len(heap):
         levels.append(list(range(first, min(levels[-1][-1] * children + size, len(heap)))))
-    for level in reversed(levels):
-        yield from _sink(heap, level, children)
-        order[:] = heap
-    while heap and len(found) < size - step:
-        found.append(heap[0])
-        last = heap.pop()
-        if heap:
-            heap[0] = last
-            order[:] = found + heap
-            if len(found) < size - step:
-                yield from _sink(heap, [0], children)
+    try:
+        for level in reversed(levels):
+            yield from _sink(heap, level, children)
+        while heap and len(found) < size - step:
+            found.append(heap[0])
+            last = heap.pop()
+            if heap:
+                heap[0] = last
+                if len(found) < size - step:
+                    yield from _sink(heap, [0], children)
+    finally:  # also when it is stopped
         order[:] = found + heap
 
 
@@ -155,12 +155,16 @@ def lockstep(runs: Sequence[Rounds]) -> Rounds:
     waiting: list[tuple[Rounds, list[Window]]] = []
     for run in runs:
         _advance(run, None, waiting)
-    while waiting:
-        answers = yield [window for _, windows in waiting for window in windows]
-        asked, waiting, start = waiting, [], 0
-        for run, windows in asked:
-            _advance(run, answers[start : start + len(windows)], waiting)
-            start += len(windows)
+    try:
+        while waiting:
+            answers = yield [window for _, windows in waiting for window in windows]
+            asked, waiting, start = waiting, [], 0
+            for run, windows in asked:
+                _advance(run, answers[start : start + len(windows)], waiting)
+                start += len(windows)
+    finally:
+        for run, _ in waiting:
+            run.close()
 
 
 def _advance(run: Rounds, answers: Orders | None, waiting: list[tuple[Rounds, list[Window]]]) -> None:

@@ -1,0 +1,300 @@
+"""What the rerankers that ask a chat model have in common: concurrent calls, budgets, retries, usage, recordings."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import Runnable
+from langchain_core.runnables.config import ContextThreadPoolExecutor
+from pydantic import Field, model_validator
+from typing_extensions import Self, override
+
+from langchain_rerankkit.base import Reranker
+from langchain_rerankkit.llm.prompts import harmless
+from langchain_rerankkit.llm.tape import Tape, candidate_ids
+from langchain_rerankkit.llm.tokens import TokenCounter
+from langchain_rerankkit.llm.usage import Meter
+from langchain_rerankkit.ranking import best_first
+from langchain_rerankkit.records import Answer, DetailedScores, ScoreRequest
+
+__all__ = ["Asked", "ChatReranker", "Conversation", "Verdict"]
+
+Conversation = Generator[list[BaseMessage], Any, Any]
+"""Yields messages, is sent the model's answer to them (a message or a text), returns what it was about."""
+
+Verdict = Generator[list[Conversation], list[Any], DetailedScores]
+"""Yields conversations that may go on at the same time, is sent what they returned (None for one that the budget ended),
+returns the scores."""
+
+
+@dataclass(frozen=True)
+class _Ready:
+    model: Runnable[Any, Any]
+    counter: TokenCounter
+    tape: Tape
+
+
+class Asked:
+    """One query as it goes into prompts, and what it costs.
+
+    Args:
+        request: The query and its texts.
+        counter: Counts tokens.
+        meter: Counts calls.
+        passage_tokens: Most tokens that are shown of a text.
+
+    Attributes:
+        query: The query, harmless.
+        texts: What is shown of the texts, harmless, each once.
+    """
+
+    def __init__(self, request: ScoreRequest, counter: TokenCounter, meter: Meter, passage_tokens: int | None) -> None:
+        self.query = harmless(request.query)
+        self.counter, self.meter = counter, meter
+        self._truncated: set[int] = set()
+        positions: dict[str, int] = {}
+        self._positions: list[int] = []  # of each document's text
+        for given in request.texts:
+            text, cut = harmless(given), False
+            if passage_tokens is not None:
+                text, cut = counter.cut(text, passage_tokens)
+            position = positions.setdefault(text, len(positions))
+            self._positions.append(position)
+            if cut:
+                self._truncated.add(position)
+        self.texts = list(positions)
+
+    def cut(self, position: int, limit: int) -> str:
+        """A text cut to a number of tokens, which its documents will say."""
+        text, cut = self.counter.cut(self.texts[position], limit)
+        if cut:
+            self._truncated.add(position)
+        return text
+
+    def answer(
+        self,
+        scores: Sequence[float],
+        *,
+        each: Sequence[Mapping[str, Any]] | None = None,
+        unjudged: AbstractSet[int] = frozenset(),
+        **more: Any,
+    ) -> DetailedScores:
+        """What to say of the documents.
+
+        Args:
+            scores: One for each text.
+            each: More to say of the documents of each text.
+            unjudged: Positions of texts that nobody judged.
+            more: More to say of every document.
+        """
+        details: list[dict[str, Any]] = []
+        for position in self._positions:
+            about: dict[str, Any] = {"usage": self.meter.usage(), **more, **(each[position] if each else {})}
+            if self.meter.stopped is not None:
+                about["stopped"] = self.meter.stopped
+            if position in self._truncated:
+                about["truncated"] = True
+            details.append(about)
+        left = {document for document, position in enumerate(self._positions) if position in unjudged}
+        return DetailedScores([scores[position] for position in self._positions], details, left)
+
+
+class ChatReranker(Reranker):
+    """A chat model as the judge. Subclasses write `_verdict`: what it is asked, and what its answers mean.
+
+    Works over any LangChain chat model. Retries of failed requests, rate limits and timeouts are the model's own
+    settings; what is asked again here is what was answered and could not be used. An LLM cache of LangChain recognises
+    a prompt that it has seen. ``metadata["rerank"]["usage"]`` holds calls, tokens, retries, repairs and seconds of the
+    query.
+    """
+
+    model: Runnable[Any, Any]
+    """A chat model, or any Runnable from messages to a message."""
+
+    passage_tokens: int | None = Field(default=400, ge=1)
+    """Most tokens that are shown of a text, counted by the model's own counter where it has one; all if None."""
+
+    max_retries: int = Field(default=2, ge=0)
+    """How often the model is asked again, with the error shown to it, when its answer cannot be used."""
+
+    max_concurrency: int = Field(default=8, ge=1)
+    """Most calls of the model at the same time, for all queries of a batch together."""
+
+    max_calls: int | None = Field(default=None, ge=1)
+    """Calls after which a query stops and keeps what it has: ``metadata["rerank"]["stopped"]`` says so."""
+
+    max_tokens: int | None = Field(default=None, ge=1)
+    """The same for tokens, of prompts and answers together; calls under way are finished."""
+
+    prices: Mapping[str, tuple[float, float]] | None = None
+    """Money for a million tokens of prompts and of answers, by name of the model. With it, usage has a ``cost``."""
+
+    seed: int | None = None
+    """Key from which fences, identifiers and shuffles of prompts are derived. By default each process draws its own,
+    which no author of a document can know; set it so that an LLM cache on disk serves later processes too."""
+
+    record: str | None = None
+    """JSON lines file to append each verdict to: query, ids of the candidates, order."""
+
+    replay: str | None = None
+    """JSON lines file of such verdicts to answer from. What it lacks is an error, or is asked for if ``record`` is set."""
+
+    call_options = Reranker.call_options | {"max_calls", "max_tokens"}
+
+    @abstractmethod
+    def _verdict(self, asked: Asked) -> Verdict:
+        """How one query is judged."""
+
+    @model_validator(mode="after")
+    def _check_prices(self) -> Self:
+        if self.prices is not None and self._label() not in self.prices:
+            msg = f"prices has no entry for {self._label()!r}, only for {', '.join(sorted(self.prices))}."
+            raise ValueError(msg)
+        return self
+
+    @override
+    def _label(self) -> str:
+        model: Any = self.model
+        while not isinstance(name := getattr(model, "model_name", None) or getattr(model, "model", None), str):
+            if (model := getattr(model, "bound", None)) is None:
+                return type(self.model).__name__
+        return name
+
+    def _prepared(self) -> Runnable[Any, Any]:
+        """The model with what has to be bound to it."""
+        return self.model
+
+    @override
+    def _load(self) -> _Ready:
+        paths = [None if name is None else Path(name).expanduser() for name in (self.replay, self.record)]
+        return _Ready(self._prepared(), TokenCounter(_innermost(self.model)), Tape(*paths))
+
+    def _at_once(self, requests: Sequence[ScoreRequest]) -> int:
+        limits = [(request.config or {}).get("max_concurrency") for request in requests]
+        return min([self.max_concurrency, *(limit for limit in limits if limit)])
+
+    def _begin(self, request: ScoreRequest) -> tuple[Meter, Verdict]:
+        ready: _Ready = self._ready()
+        price = None if self.prices is None else self.prices[self._label()]
+        meter = Meter(ready.counter, max_calls=self.max_calls, max_tokens=self.max_tokens, price=price)
+        recorded = ready.tape.find(request.query, candidate_ids(request.documents, request.texts))
+        if recorded is not None:
+            return meter, _replayed(recorded, meter)
+        return meter, self._verdict(Asked(request, ready.counter, meter, self.passage_tokens))
+
+    def _finish(self, request: ScoreRequest, verdict: DetailedScores, meter: Meter) -> DetailedScores:
+        if meter.stopped is None and meter.usage()["calls"]:  # half a verdict is not worth keeping
+            scores = list(verdict.scores)
+            ids = candidate_ids(request.documents, request.texts)
+            kept = scores if self.scores_are == "relevance" else None
+            self._ready().tape.add(
+                request.query, ids, best_first(scores), kept, model=self._label(), usage=meter.usage()
+            )
+        return verdict
+
+    # --- the same twice: on threads, and in an event loop -----------------------------------------------------------
+
+    @override
+    def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
+        self._ready()
+        count = self._at_once(requests)
+        with ContextThreadPoolExecutor(count) as calls, ContextThreadPoolExecutor(min(count, len(requests))) as queries:
+            return list(queries.map(lambda request: self._judge(request, calls), requests))
+
+    def _judge(self, request: ScoreRequest, calls: Executor) -> Answer | Exception:
+        try:
+            meter, verdict = self._begin(request)
+            conversations = next(verdict)
+            while True:
+                futures = [calls.submit(self._converse, one, meter, request) for one in conversations]
+                try:
+                    said = [future.result() for future in futures]
+                finally:
+                    for future in futures:
+                        future.cancel()  # after a failure; does nothing to what is done
+                conversations = verdict.send(said)
+        except StopIteration as stop:
+            return self._finish(request, stop.value, meter)
+        except Exception as error:  # noqa: BLE001 - one failing query must not lose the others
+            return error
+
+    def _converse(self, conversation: Conversation, meter: Meter, request: ScoreRequest) -> Any:
+        model = self._ready().model
+        try:
+            messages = next(conversation)
+            while meter.admit():
+                answer = _heard(model.invoke(messages, request.config), messages, meter)
+                messages = conversation.send(answer)
+        except StopIteration as stop:
+            return stop.value
+        return None
+
+    @override
+    async def _ascore_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
+        self._ready()
+        calls = asyncio.Semaphore(self._at_once(requests))
+        return await _all([self._ajudge(request, calls) for request in requests])
+
+    async def _ajudge(self, request: ScoreRequest, calls: asyncio.Semaphore) -> Answer | Exception:
+        try:
+            meter, verdict = self._begin(request)
+            conversations = next(verdict)
+            while True:
+                said = await _all([self._aconverse(one, meter, request, calls) for one in conversations])
+                conversations = verdict.send(said)
+        except StopIteration as stop:
+            return self._finish(request, stop.value, meter)
+        except Exception as error:  # noqa: BLE001 - one failing query must not lose the others
+            return error
+
+    async def _aconverse(
+        self, conversation: Conversation, meter: Meter, request: ScoreRequest, calls: asyncio.Semaphore
+    ) -> Any:
+        model = self._ready().model
+        async with calls:
+            try:
+                messages = next(conversation)
+                while meter.admit():
+                    answer = _heard(await model.ainvoke(messages, request.config), messages, meter)
+                    messages = conversation.send(answer)
+            except StopIteration as stop:
+                return stop.value
+        return None
+
+
+def _replayed(scores: Sequence[float], meter: Meter) -> Verdict:
+    """A recorded verdict: asks nothing."""
+    yield from ()
+    return DetailedScores(scores, [{"usage": meter.usage(), "replayed": True} for _ in scores])
+
+
+def _heard(answer: Any, messages: Sequence[BaseMessage], meter: Meter) -> Any:
+    """What the model said: of a structured answer the message behind it, which is read here and not there."""
+    if isinstance(answer, Mapping) and "raw" in answer:
+        answer = answer["raw"]
+    meter.add(messages, answer)
+    return answer
+
+
+def _innermost(model: Any) -> Any:
+    while not hasattr(model, "get_num_tokens") and hasattr(model, "bound"):
+        model = model.bound
+    return model
+
+
+async def _all(coroutines: Sequence[Any]) -> list[Any]:
+    """Gather; when one fails the others are cancelled, and not left to go on spending."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()

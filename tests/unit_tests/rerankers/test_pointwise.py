@@ -1,0 +1,10 @@
+from langchain_rerankkit import PointwiseLLMReranker
+from langchain_rerankkit.testing import RerankerTests
+from tests.judge import Judge
+
+
+class TestPointwiseLLMReranker(RerankerTests):
+    loadable = (Judge,)
+
+    def make_reranker(self, **fields):
+        return PointwiseLLMReranker(model=Judge(), **{"style": "graded"} | fields)
