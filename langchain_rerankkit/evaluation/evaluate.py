@@ -128,6 +128,7 @@ class _Outcome:
     pools: dict[str, int] = field(default_factory=dict)  # number of candidates
     retrieval: list[float] = field(default_factory=list)
     reranking: list[float] = field(default_factory=list)
+    usage: dict[str, float] = field(default_factory=dict)  # of language models, over all questions
 
 
 def _lines(systems: System | Mapping[str, System]) -> list[_Line]:
@@ -209,8 +210,19 @@ def _run(line: _Line, dataset: Dataset, candidates: _Candidates, *, with_text: b
             start = time.perf_counter()
             documents = list(line.reranker.compress_documents(documents, question.text))[: line.cut]
             outcome.reranking.append(time.perf_counter() - start)
+            _add_usage(outcome.usage, documents)
         outcome.rankings[question.id] = documents
     return outcome
+
+
+def _add_usage(total: dict[str, float], documents: Sequence[Document]) -> None:
+    """Add what the reranker says of its cost; every document of a question says the same."""
+    details = documents[0].metadata.get("rerank") if documents else None
+    usage = details.get("usage") if isinstance(details, Mapping) else None
+    if isinstance(usage, Mapping):
+        for name, value in usage.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                total[name] = total.get(name, 0) + value
 
 
 # --- what it is compared with -----------------------------------------------------------------------------------------
@@ -256,6 +268,7 @@ def _result(
         rankings,
         Latency.of(outcome.retrieval),
         Latency.of(outcome.reranking),
+        outcome.usage or None,
     )
 
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EvaluationReport", "Latency", "SystemResult"]
 
+_SPENT = ("calls", "input_tokens", "output_tokens", "repairs", "cost")  # of usage, in the table
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -47,6 +49,8 @@ class SystemResult:
         rankings: Document ids by question, best first.
         retrieval: Latency of the first stage; None for a ready-made run.
         reranking: Latency of the reranker; None without one.
+        usage: What a language model's calls cost over all questions: ``calls``, ``input_tokens``, ``output_tokens``,
+            ``repairs``, ``cost`` …; None where no language model was asked.
     """
 
     name: str
@@ -55,6 +59,7 @@ class SystemResult:
     rankings: Mapping[str, Sequence[str]]
     retrieval: Latency | None = None
     reranking: Latency | None = None
+    usage: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,15 @@ class EvaluationReport:
     def to_markdown(self) -> str:
         """The table and the notes."""
         metrics = list(self.baseline.scores)
-        header = ["system", *metrics, "retrieve ms", "rerank ms", "first ms"]
+        spent = [name for name in _SPENT if any(name in (system.usage or {}) for system in self.systems)]
+        header = [
+            "system",
+            *metrics,
+            "retrieve ms",
+            "rerank ms",
+            "first ms",
+            *(name.replace("_", " ") for name in spent),
+        ]
         rows = [
             [
                 system.name,
@@ -101,12 +114,15 @@ class EvaluationReport:
                 _milliseconds(system.retrieval),
                 _milliseconds(system.reranking),
                 _first_call(system),
+                *(_amount(system.usage, name) for name in spent),
             ]
             for system in self.systems
         ]
         lines = [f"{self.dataset}: {self.questions} questions", "", *_table(header, rows)]
         if any(system.retrieval or system.reranking for system in self.systems):
             lines += ["", "Milliseconds for one question: median / 95th percentile; the first call apart."]
+        if spent:
+            lines += ["", "Calls, tokens, repairs and cost of language models: sums over all questions."]
         if self.notes:
             lines += ["", *(f"- {note}" for note in self.notes)]
         return "\n".join(lines)
@@ -116,6 +132,12 @@ class EvaluationReport:
 
     def _repr_markdown_(self) -> str:
         return self.to_markdown()
+
+
+def _amount(usage: Mapping[str, float] | None, name: str) -> str:
+    if usage is None or name not in usage:
+        return "-"
+    return f"{usage[name]:.4f}" if name == "cost" else f"{usage[name]:,.0f}"
 
 
 def _milliseconds(latency: Latency | None) -> str:
