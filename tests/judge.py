@@ -47,7 +47,7 @@ class Judge(BaseChatModel):
         query = re.findall(r"^(?:Search )?Query: (.*)$", prompt, flags=re.MULTILINE)[-1]
         passages = [(name, text) for name, _, text in FENCED.findall(prompt)] or NUMBERED.findall(prompt)
         seen = [self._grade(query, text) for _, text in passages]
-        rng = random.Random(prompt)
+        rng = random.Random(prompt)  # noqa: S311 - a simulation
         seen = [rng.choice(seen) if rng.random() < self.error_rate else grade for grade in seen]
         if "one word, Yes or No" in prompt:
             return "Yes" if seen[0] >= 1 else "No"

@@ -33,17 +33,23 @@ ALLOWED = {
     "evaluation.metrics": [],
     "evaluation": ["evaluation"],
     "records": [],
+    # Asking a language model, but for the calls themselves, which are the rerankers'.
+    "llm": ["llm", "ranking"],
     "base": ["ranking", "records"],
-    # A reranker never imports another one, but what all local ones have in common; combiners see only the base.
+    # A reranker never imports another one, but what all local ones, or all that ask a chat model, have in common;
+    # combiners see only the base.
     "rerankers": [
         "base",
         "records",
         "ranking",
         "lexical",
         "inference",
+        "llm",
         "embedded",
         "vectorstores.reading",
+        "rerankers.chat",
         "rerankers.local",
+        "rerankers._rankllm_guard",
     ],
     "retrievers": ["base", "records"],
     "testing": ["base", "records", "retrievers"],
@@ -116,6 +122,7 @@ HEAVY = [
     "huggingface_hub",
     "faiss",
     "openai",
+    "rank_llm",
     "flashrank",
     "ir_measures",
     "bm25s",
@@ -174,9 +181,9 @@ def test_every_public_name_is_there_and_every_extra_exists():
 
 def test_every_reranker_is_exported_and_passes_the_conformance_suite():
     tests = "\n".join(path.read_text() for path in (PROJECT / "tests/unit_tests/rerankers").glob("*.py"))
-    bases = {"Reranker", "LocalReranker"}
+    bases = {"Reranker", "LocalReranker", "ChatReranker"}
     for name, path in MODULES.items():
-        if not name.startswith("langchain_rerankkit.rerankers.") or name.endswith(".local"):
+        if not name.startswith("langchain_rerankkit.rerankers.") or name.endswith((".local", ".chat")):
             continue
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.ClassDef) and {getattr(base, "id", "") for base in node.bases} & bases:

@@ -64,7 +64,7 @@ def test_it_is_short_and_has_the_two_set_up_lines():
     assert len(README.splitlines()) <= 200
     assert re.findall(r"^pip install -e.*$", README, re.MULTILINE) == [
         'pip install -e ".[demo]" && rerankkit demo',
-        'pip install -e ".[dev]" && pytest',
+        'pip install -e ".[dev]" && pip install --no-deps "rank-llm>=0.25.7" && pytest',
     ]
 
 
