@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -23,8 +25,12 @@ class Judge(BaseChatModel):
     grades: dict[str, float] = {}
     """Grade of each text; one that is not there has as many as its words that are in the query, over its length."""
 
+    by_query: dict[str, dict[str, float]] = {}
+    """Grades of texts for each query; others are not relevant to it. In place of `grades`."""
+
     error_rate: float = 0.0
-    """How often it takes a passage's grade for one of another passage, anew in every prompt."""
+    """How often it takes the lower of two passages for the better one when they are one grade apart: it sees each grade
+    with normal noise, drawn anew for every prompt (Thurstone's model of comparative judgement)."""
 
     model_name: str = "judge"
 
@@ -47,8 +53,10 @@ class Judge(BaseChatModel):
         query = re.findall(r"^(?:Search )?Query: (.*)$", prompt, flags=re.MULTILINE)[-1]
         passages = [(name, text) for name, _, text in FENCED.findall(prompt)] or NUMBERED.findall(prompt)
         seen = [self._grade(query, text) for _, text in passages]
-        rng = random.Random(prompt)  # noqa: S311 - a simulation
-        seen = [rng.choice(seen) if rng.random() < self.error_rate else grade for grade in seen]
+        rng = random.Random(prompt)
+        if self.error_rate:
+            noise = 1 / (math.sqrt(2) * NormalDist().inv_cdf(1 - self.error_rate))
+            seen = [rng.gauss(grade, noise) for grade in seen]
         if "one word, Yes or No" in prompt:
             return "Yes" if seen[0] >= 1 else "No"
         if "0, 1, 2 or 3" in prompt:
@@ -59,8 +67,20 @@ class Judge(BaseChatModel):
         return " > ".join(f"[{passages[place][0]}]" for place in order)
 
     def _grade(self, query: str, text: str) -> float:
-        known = {harmless(key): grade for key, grade in self.grades.items()} if self.grades else {}
+        if self.by_query:
+            return _harmless_keys(self.by_query[query]).get(text, 0.0)
+        known = _harmless_keys(self.grades)
         if text in known:
             return known[text]
         words = set(re.findall(r"\w+", query.lower()))
         return 3 * len(words & set(re.findall(r"\w+", text.lower()))) / len(words) - len(text) * 1e-4
+
+
+_seen: dict[int, tuple[dict[str, float], dict[str, float]]] = {}
+
+
+def _harmless_keys(grades: dict[str, float]) -> dict[str, float]:
+    """Grades by what a prompt shows of a text; worked out once for each dict, which is held so that its id stays."""
+    if id(grades) not in _seen:
+        _seen[id(grades)] = grades, {harmless(text): grade for text, grade in grades.items()}
+    return _seen[id(grades)][1]

@@ -118,7 +118,7 @@ def save_flashrank(folder: Path, labels: int = 1, file: str = FLASHRANK_FILE, **
 
 def passages(count: int = 100, seed: int = 0) -> list[str]:
     """Passages of mixed length: 8 to 380 words, median about 60."""
-    choose = random.Random(seed)  # noqa: S311 - not for secrets
+    choose = random.Random(seed)
     lengths = [int(min(380, max(8, choose.lognormvariate(4.1, 0.7)))) for _ in range(count)]
     return [" ".join(choose.choices(WORDS, k=length)) for length in lengths]
 

@@ -13,7 +13,7 @@ from typing_extensions import Self, override
 
 from langchain_rerankkit.errors import OrderError
 from langchain_rerankkit.llm.parsing import parse_best, parse_order, said
-from langchain_rerankkit.llm.prompts import draw, identifiers, load_listwise
+from langchain_rerankkit.llm.prompts import ListwiseStyle, draw, identifiers, load_listwise
 from langchain_rerankkit.llm.strategies import Strategy, Window, lockstep, sliding_windows, strategies
 from langchain_rerankkit.ranking import best_first, fuse, kendall_tau, scores_from_order
 from langchain_rerankkit.rerankers.chat import Asked, ChatReranker, Conversation, Verdict
@@ -107,7 +107,7 @@ class ListwiseReranker(ChatReranker):
 
     @override
     def _verdict(self, asked: Asked) -> Verdict:
-        count = len(asked.texts)
+        style, count = load_listwise(self.style), len(asked.texts)
         orders = self._starts(asked, count)
         rounds = lockstep([strategies[self.strategy](order, self.window_size, self.step) for order in orders])
         answers: list[Window | None] | None = None
@@ -119,7 +119,7 @@ class ListwiseReranker(ChatReranker):
             if asked.meter.stopped is not None:
                 rounds.close()
                 break
-            answers = yield [self._conversation(asked, window) for window in windows]
+            answers = yield [self._conversation(asked, style, window) for window in windows]
         lists = [scores_from_order(order, count) for order in orders]
         if len(lists) == 1:
             return asked.answer(lists[0])
@@ -133,10 +133,10 @@ class ListwiseReranker(ChatReranker):
         rng = draw(self.seed, "passes", asked.query, *asked.texts)
         return [list(start) for start in starts] + [rng.sample(given, count) for _ in range(self.passes - 2)]
 
-    def _conversation(self, asked: Asked, window: Window) -> Conversation:
+    def _conversation(self, asked: Asked, style: ListwiseStyle, window: Window) -> Conversation:
         """Ask for the order of one window, again where the answer is none."""
-        style, best = load_listwise(self.style), self.strategy == "setwise"
-        texts = self._fitted(asked, window)
+        best = self.strategy == "setwise"
+        texts = self._fitted(asked, style, window)
         rng = draw(self.seed, asked.query, *texts)
         names = identifiers(style.identifiers, len(texts), rng)
         fence = f"passage-{rng.getrandbits(48):012x}"
@@ -155,14 +155,14 @@ class ListwiseReranker(ChatReranker):
                 return [window[place] for place in parsed.order]
         raise AssertionError  # pragma: no cover - the last attempt returns or raises
 
-    def _fitted(self, asked: Asked, window: Window) -> list[str]:
+    def _fitted(self, asked: Asked, style: ListwiseStyle, window: Window) -> list[str]:
         """The texts of a window, the longest of them cut until the prompt fits."""
         texts = [asked.texts[position] for position in window]
         limit = self.prompt_tokens or (getattr(self.model, "profile", None) or {}).get("max_input_tokens")
         if limit is None:
             return texts
         count = asked.counter.count
-        frame = load_listwise(self.style).messages(asked.query, [("A2A2", "")] * len(texts), "passage-" + "0" * 12)
+        frame = style.messages(asked.query, [("A2A2", "")] * len(texts), "passage-" + "0" * 12)
         room = limit - sum(count(str(message.text)) + 4 for message in frame)
         longest = _water_level([count(text) for text in texts], room)
         if longest is None:

@@ -14,7 +14,7 @@ from typing_extensions import Self, override
 
 from langchain_rerankkit.errors import ScoreError
 from langchain_rerankkit.llm.parsing import said, without_thoughts
-from langchain_rerankkit.llm.prompts import draw, load_graded
+from langchain_rerankkit.llm.prompts import GradedStyle, draw, load_graded
 from langchain_rerankkit.rerankers.chat import Asked, ChatReranker, Conversation, Verdict
 
 __all__ = ["PointwiseLLMReranker"]
@@ -59,7 +59,8 @@ class PointwiseLLMReranker(ChatReranker):
 
     @override
     def _verdict(self, asked: Asked) -> Verdict:
-        verdicts = yield [self._conversation(asked, text) for text in asked.texts]
+        style = load_graded(self.style)
+        verdicts = yield [self._conversation(asked, style, text) for text in asked.texts]
         broken = [position for position, verdict in enumerate(verdicts) if verdict and math.isnan(verdict[0])]
         if broken and self.on_nan == "raise":
             msg = (
@@ -73,9 +74,8 @@ class PointwiseLLMReranker(ChatReranker):
             unjudged={position for position, verdict in enumerate(verdicts) if verdict is None},
         )
 
-    def _conversation(self, asked: Asked, text: str) -> Conversation:
+    def _conversation(self, asked: Asked, style: GradedStyle, text: str) -> Conversation:
         """Ask about one text, again where the answer holds no grade; returns the score and what it comes from."""
-        style = load_graded(self.style)
         fence = f"passage-{draw(self.seed, asked.query, text).getrandbits(48):012x}"
         messages = style.messages(asked.query, text, fence)
         highest = max(style.grades.values())

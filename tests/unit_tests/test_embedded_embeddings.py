@@ -154,7 +154,7 @@ PIECES = [" ", "\n", "\t", "a", "é", "語", ".", "\u0301", "[SEP]", "\0", "word
 @given(st.integers(0, 2**32), st.integers(200, 900), st.lists(st.sampled_from(PIECES), min_size=1, max_size=5))
 def test_the_head_of_a_long_text_gives_the_same_tokens(seed, length, pieces):
     tokenizer = loaded(2)._tokenizer
-    text = "".join(random.Random(seed).choices(pieces, k=length))  # noqa: S311 - not for secrets
+    text = "".join(random.Random(seed).choices(pieces, k=length))
     whole, _ = tokenizer.spans(text)
     per_token = tokens._CHARACTERS_PER_TOKEN
     try:
@@ -216,7 +216,7 @@ def test_thirty_two_threads_load_once_and_agree(monkeypatch, no_shared_models):
     def work(seed):
         try:
             barrier.wait()
-            order = random.Random(seed).sample(range(len(SHORT)), 6)  # noqa: S311 - not for secrets
+            order = random.Random(seed).sample(range(len(SHORT)), 6)
             vectors = EmbeddedEmbeddings(threads=2).embed([SHORT[position] for position in order])
             np.testing.assert_allclose(vectors, expected[order], atol=1e-5)
         except BaseException as error:  # noqa: BLE001 - reported below

@@ -193,7 +193,7 @@ def test_only_the_text_is_cut_and_it_is_said(every_format_folder, backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_long_documents_in_chunks(every_format_folder, backend):
-    words = random.Random(0).choices(models.WORDS, k=200)  # noqa: S311 - not for secrets
+    words = random.Random(0).choices(models.WORDS, k=200)
     text = " ".join(words)
     fields = {"max_length": 40, "chunk_overlap": 8}
     whole = make(every_format_folder, backend, long_documents="chunk", **fields)
@@ -381,7 +381,7 @@ async def test_the_event_loop_goes_on_while_a_model_works(every_format_folder):
 def stress(folder, backend, requests):
     """32 threads, mixed sizes; every answer is compared with the serial run's."""
     reranker = make(folder, backend, precision="fp32")  # whose scores do not depend on the texts beside it
-    choose = random.Random(0)  # noqa: S311 - not for secrets
+    choose = random.Random(0)
     pool = [*models.passages(40), "", "same", "same"]
     cases = []
     for number in range(32):
@@ -392,7 +392,7 @@ def stress(folder, backend, requests):
 
     def work(thread):
         barrier.wait()
-        order = random.Random(thread)  # noqa: S311 - not for secrets
+        order = random.Random(thread)
         for _ in range(requests):
             number = order.randrange(len(cases))
             query, texts = cases[number]
