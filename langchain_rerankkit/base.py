@@ -7,6 +7,7 @@ numbers aligned with the texts; it never sorts, cuts, copies or traces. All of t
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import math
 import threading
@@ -153,7 +154,8 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
     def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
         """Judge several requests; override it where many queries go faster together.
 
-        An exception in place of scores fails that request alone. `DetailedScores` add to ``metadata["rerank"]``.
+        An exception in place of scores fails that request alone. `DetailedScores` add to ``metadata["rerank"]``, and so
+        does a mapping ``rerank_details`` of an exception, where the documents keep their order.
         """
         answers: list[Answer | Exception] = []
         for request in requests:
@@ -332,10 +334,10 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
         if unknown:
             msg = f"{type(self).__name__} takes {sorted(self.call_options)} for a single call, not {unknown}."
             raise TypeError(msg)
-        copy = self.model_copy()
+        changed = self.model_copy()
         for name, value in options.items():
-            setattr(copy, name, value)
-        return copy
+            setattr(changed, name, value)
+        return changed
 
     def _rerank(self, input: RerankInput, config: RunnableConfig) -> list[Document]:
         return _unwrap(self._rerank_batch([input], [config])[0])
@@ -456,7 +458,9 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
             type(error).__name__,
             count,
         )
-        return Judged(job.documents, [-math.inf] * count, ["fallback"] * count, type(error).__name__)
+        said = getattr(error, "rerank_details", {})  # what failing cost, for one
+        details = [copy.deepcopy(said) for _ in range(count)]
+        return Judged(job.documents, [-math.inf] * count, ["fallback"] * count, type(error).__name__, details)
 
     def _rank(self, judged: Judged | Exception) -> list[RankedDocument] | Exception:
         if isinstance(judged, Exception):

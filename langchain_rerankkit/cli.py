@@ -26,6 +26,8 @@ _RERANKERS = {
     "lexical": "langchain_rerankkit:LexicalReranker",
     "cross-encoder": "langchain_rerankkit:CrossEncoderReranker",
     "flashrank": "langchain_rerankkit:FlashRankReranker",
+    "seq2seq": "langchain_rerankkit:Seq2SeqReranker",
+    "rankllm": "langchain_rerankkit:RankLLMReranker",
 }
 
 

@@ -14,7 +14,7 @@ from langchain_rerankkit.inference.pairs import Encoded, Limits, encode_pairs
 from langchain_rerankkit.inference.passes import Passes, out_of_memory
 from langchain_rerankkit.inference.shared import shared
 from langchain_rerankkit.inference.tokens import Row, Tokenizer, pad
-from langchain_rerankkit.inference.torch import _fastest
+from langchain_rerankkit.inference.torch import fastest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -215,7 +215,7 @@ def _open(  # noqa: PLR0917 - what load_seq2seq was given
 ) -> Seq2SeqPairs:
     transformers = require("transformers", extra="local")
     target = device or _best_device(torch)
-    chosen = _fastest(torch, target) if precision == "auto" else precision
+    chosen = fastest(torch, target) if precision == "auto" else precision
     if precision == "auto" and chosen == "fp16":
         chosen = "fp32"
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[chosen]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from langchain_rerankkit.inference.models import Precision
 
-__all__ = ["TorchPairs", "open_cross_encoder"]
+__all__ = ["TorchPairs", "fastest", "open_cross_encoder"]
 
 _CPU_TOKENS, _GPU_TOKENS = 1024, 16384
 
@@ -54,7 +54,7 @@ def open_cross_encoder(
     if threads is not None:
         torch.set_num_threads(threads)
     place = device or sentence_transformers.util.get_device_name()
-    chosen = _fastest(torch, place) if precision == "auto" else precision
+    chosen = fastest(torch, place) if precision == "auto" else precision
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[chosen]
     try:
         loaded = sentence_transformers.CrossEncoder(
@@ -176,7 +176,7 @@ class TorchPairs:
             raise
 
 
-def _fastest(torch: Any, place: str) -> Precision:
+def fastest(torch: Any, place: str) -> Precision:
     """Arithmetic that the device has natively; half precision of processors without it is slower than full."""
     if place.startswith("cuda"):
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"

@@ -65,7 +65,7 @@ class Tape:
     def add(
         self, query: str, candidates: Sequence[str], order: Sequence[int], scores: Sequence[float] | None, **more: Any
     ) -> None:
-        """Write a verdict down, if anything is recorded.
+        """Write a verdict down, if anything is recorded and it was not read from a recording.
 
         Args:
             query: The query.
@@ -74,14 +74,16 @@ class Tape:
             scores: Aligned with the candidates; None where the order says it all.
             more: Other plain data for the line.
         """
-        if self._record is None:
+        key = _Key(query, tuple(candidates))
+        if self._record is None or key in self._verdicts:
             return
         line: dict[str, Any] = {"query": query, "candidates": list(candidates), "order": list(order)}
         if scores is not None:
             line["scores"] = list(scores)
         text = json.dumps(line | more, ensure_ascii=False) + "\n"
         with self._lock:
-            self._verdicts[_Key(query, tuple(candidates))] = _scores(line)
+            if self._replay == self._record:  # nobody else looks there
+                self._verdicts[key] = _scores(line)
             self._record.parent.mkdir(parents=True, exist_ok=True)
             with self._record.open("a", encoding="utf-8") as file:
                 file.write(text)  # one write, so that lines of several processes do not mix

@@ -181,17 +181,19 @@ class ChatReranker(Reranker):
         limits = [(request.config or {}).get("max_concurrency") for request in requests]
         return min([self.max_concurrency, *(limit for limit in limits if limit)])
 
-    def _begin(self, request: ScoreRequest) -> tuple[Meter, Verdict]:
-        ready: _Ready = self._ready()
+    def _meter(self) -> Meter:
         price = None if self.prices is None else self.prices[self._label()]
-        meter = Meter(ready.counter, max_calls=self.max_calls, max_tokens=self.max_tokens, price=price)
+        return Meter(self._ready().counter, max_calls=self.max_calls, max_tokens=self.max_tokens, price=price)
+
+    def _begin(self, request: ScoreRequest, meter: Meter) -> Verdict:
+        ready: _Ready = self._ready()
         recorded = ready.tape.find(request.query, candidate_ids(request.documents, request.texts))
         if recorded is not None:
-            return meter, _replayed(recorded, meter)
-        return meter, self._verdict(Asked(request, ready.counter, meter, self.passage_tokens))
+            return _replayed(recorded, meter)
+        return self._verdict(Asked(request, ready.counter, meter, self.passage_tokens))
 
     def _finish(self, request: ScoreRequest, verdict: DetailedScores, meter: Meter) -> DetailedScores:
-        if meter.stopped is None and meter.usage()["calls"]:  # half a verdict is not worth keeping
+        if meter.stopped is None:  # half a verdict is not worth keeping
             scores = list(verdict.scores)
             ids = candidate_ids(request.documents, request.texts)
             kept = scores if self.scores_are == "relevance" else None
@@ -210,8 +212,9 @@ class ChatReranker(Reranker):
             return list(queries.map(lambda request: self._judge(request, calls), requests))
 
     def _judge(self, request: ScoreRequest, calls: Executor) -> Answer | Exception:
+        meter = self._meter()
         try:
-            meter, verdict = self._begin(request)
+            verdict = self._begin(request, meter)
             conversations = next(verdict)
             while True:
                 futures = [calls.submit(self._converse, one, meter, request) for one in conversations]
@@ -224,7 +227,7 @@ class ChatReranker(Reranker):
         except StopIteration as stop:
             return self._finish(request, stop.value, meter)
         except Exception as error:  # noqa: BLE001 - one failing query must not lose the others
-            return error
+            return _with_cost(error, meter)
 
     def _converse(self, conversation: Conversation, meter: Meter, request: ScoreRequest) -> Any:
         model = self._ready().model
@@ -244,8 +247,9 @@ class ChatReranker(Reranker):
         return await _all([self._ajudge(request, calls) for request in requests])
 
     async def _ajudge(self, request: ScoreRequest, calls: asyncio.Semaphore) -> Answer | Exception:
+        meter = self._meter()
         try:
-            meter, verdict = self._begin(request)
+            verdict = self._begin(request, meter)
             conversations = next(verdict)
             while True:
                 said = await _all([self._aconverse(one, meter, request, calls) for one in conversations])
@@ -253,7 +257,7 @@ class ChatReranker(Reranker):
         except StopIteration as stop:
             return self._finish(request, stop.value, meter)
         except Exception as error:  # noqa: BLE001 - one failing query must not lose the others
-            return error
+            return _with_cost(error, meter)
 
     async def _aconverse(
         self, conversation: Conversation, meter: Meter, request: ScoreRequest, calls: asyncio.Semaphore
@@ -268,6 +272,14 @@ class ChatReranker(Reranker):
             except StopIteration as stop:
                 return stop.value
         return None
+
+
+def _with_cost(error: Exception, meter: Meter) -> Exception:
+    """What was spent is spent, though nothing came of it: the fallback's documents say so."""
+    attributes: dict[str, Any] | None = getattr(error, "__dict__", None)
+    if attributes is not None:
+        attributes["rerank_details"] = {"usage": meter.usage()}
+    return error
 
 
 def _replayed(scores: Sequence[float], meter: Meter) -> Verdict:

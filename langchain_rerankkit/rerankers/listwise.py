@@ -188,4 +188,7 @@ def _water_level(lengths: Sequence[int], room: int) -> int | None:
 
 def _again(answer: str, error: OrderError) -> list[BaseMessage]:
     told = HumanMessage(f"{error} Answer again, in the form that was asked for and with nothing else.")
-    return [AIMessage(answer[:_ECHO]), told] if answer.strip() else [told]
+    return [
+        AIMessage(answer[:_ECHO].strip() or "(empty)"),
+        told,
+    ]  # turns must alternate, and no provider takes empty ones

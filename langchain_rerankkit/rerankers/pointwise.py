@@ -91,7 +91,7 @@ class PointwiseLLMReranker(ChatReranker):
                 asked.meter.retry()
                 wanted = ", ".join(style.grades)
                 told = HumanMessage(f"That is none of the possible answers. Answer with one of: {wanted}.")
-                messages = [*messages, *([AIMessage(said(answer)[:_ECHO])] if said(answer).strip() else []), told]
+                messages = [*messages, AIMessage(said(answer)[:_ECHO].strip() or "(empty)"), told]
         return math.nan, "answer"
 
 

@@ -77,6 +77,8 @@ def test_an_unusable_answer_is_asked_for_again_and_then_an_error(answer):
     assert ids(kept) == ids(DOCUMENTS)
     assert {d.metadata["rerank"]["status"] for d in kept} == {"fallback"}
     assert {d.metadata["rerank"]["reason"] for d in kept} == {"OrderError"}
+    assert usage(kept)["calls"] == 1
+    assert caught.value.rerank_details["usage"]["retries"] == 1
 
 
 def test_the_second_answer_counts():
