@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import re
 import sys
@@ -284,10 +285,11 @@ def _plain(text: str) -> str:
 
 def _check_answers(history: Sequence[Any], coordinator: Any, count: int) -> None:
     """Refuse what rank_llm takes for an order without a word: no call at all, and answers that name no passage."""
-    if not history:
-        msg = f"rank_llm asked the model nothing about {count} candidates."
-        raise OrderError(msg)
     limit = min(count, getattr(coordinator, "_window_size", count))
+    windows = 1 + max(0, math.ceil((count - limit) / getattr(coordinator, "_stride", count)))
+    if len(history) < windows:  # a failed call of its event loop is lost without a word
+        msg = f"rank_llm has {len(history)} answers to {windows} windows of {count} candidates."
+        raise OrderError(msg)
     for invocation in history:
         answer = str(invocation.response or "")
         if answer.startswith("ERROR::") or not _names_passages(

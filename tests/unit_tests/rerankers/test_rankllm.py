@@ -720,8 +720,14 @@ class TestOtherLayouts:
     def test_no_call_at_all(self):
         from rank_llm.rerank import IdentityReranker
 
-        with pytest.raises(OrderError, match="nothing"):
+        with pytest.raises(OrderError, match="0 answers to 1 windows"):
             RankLLMReranker(client=IdentityReranker()).rank("q", ["b", "a"])
+
+    def test_a_window_whose_call_was_lost(self):
+        client = standin(_window_size=20, _stride=10)()
+        assert len(RankLLMReranker(client=client).rank("q", texts(20))) == 20
+        with pytest.raises(OrderError, match="1 answers to 2 windows"):
+            RankLLMReranker(client=client).rank("q", texts(21))
 
     def test_fields_in_the_wrong_places(self):
         def ask(self, requests, **_):
