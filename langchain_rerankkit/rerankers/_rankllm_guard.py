@@ -10,6 +10,7 @@ import logging
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
@@ -77,7 +78,7 @@ def _mute_modules() -> None:
     Redirecting ``sys.stdout`` instead would take the output of every other thread with it.
     """
     with _lock:
-        for name, module in list(sys.modules.items()):
+        for name, module in sys.modules.copy().items():  # another thread may import meanwhile
             if not name.startswith("rank_llm.rerank.") or module is None:
                 continue
             for called in ("print", "tqdm"):
@@ -275,6 +276,7 @@ class ChatCalls:
             self._clients = [self._openai.AzureOpenAI(api_key=key, **azure) for key in keys]
         else:
             self._clients = [self._openai.OpenAI(api_key=key, base_url=base_url) for key in keys]
+        weakref.finalize(self, _close, self._clients)
 
     def bound(self, coordinator: Any, deadline: float) -> Any:
         """A copy of a ``SafeOpenai`` that asks through this, for one call."""
@@ -321,6 +323,11 @@ class ChatCalls:
             self._settings = {}  # reasoning models take none
             return self._ask_one(client, coordinator, prompt, deadline)
         return answer.choices[0].message.content or "", _tokens(answer.usage, "completion_tokens")
+
+
+def _close(clients: Sequence[Any]) -> None:
+    for client in clients:
+        client.close()
 
 
 def _tokens(usage: Any, name: str) -> int:
