@@ -96,8 +96,9 @@ class Asked:
             more: More to say of every document.
         """
         details: list[dict[str, Any]] = []
+        usage = self.meter.usage()
         for position in self._positions:
-            about: dict[str, Any] = {"usage": self.meter.usage(), **more, **(each[position] if each else {})}
+            about: dict[str, Any] = {"usage": dict(usage), **more, **(each[position] if each else {})}
             if self.meter.stopped is not None:
                 about["stopped"] = self.meter.stopped
             if position in self._truncated:

@@ -128,10 +128,10 @@ class ListwiseReranker(ChatReranker):
         return asked.answer(fused, order_agreement=round(sum(agreements) / len(agreements), 4))
 
     def _starts(self, asked: Asked, count: int) -> list[list[int]]:
+        """The order that each pass begins with."""
         given = list(range(count))
-        starts = [given, given[::-1]][: self.passes]
         rng = draw(self.seed, "passes", asked.query, *asked.texts)
-        return [list(start) for start in starts] + [rng.sample(given, count) for _ in range(self.passes - 2)]
+        return [given, given[::-1], *(rng.sample(given, count) for _ in range(self.passes - 2))][: self.passes]
 
     def _conversation(self, asked: Asked, style: ListwiseStyle, window: Window) -> Conversation:
         """Ask for the order of one window, again where the answer is none."""
@@ -141,19 +141,18 @@ class ListwiseReranker(ChatReranker):
         names = identifiers(style.identifiers, len(texts), rng)
         fence = f"passage-{rng.getrandbits(48):012x}"
         messages = style.messages(asked.query, list(zip(names, texts, strict=True)), fence, best=best)
-        for attempt in range(self.max_retries + 1):
+        for left in range(self.max_retries, -1, -1):
             answer = said((yield messages))
             try:
                 parsed = (parse_best if best else parse_order)(answer, names)
+                break
             except OrderError as error:
-                if attempt == self.max_retries:
+                if not left:
                     raise
                 asked.meter.retry()
                 messages = [*messages, *_again(answer, error)]
-            else:
-                asked.meter.repair(parsed.repairs)
-                return [window[place] for place in parsed.order]
-        raise AssertionError  # pragma: no cover - the last attempt returns or raises
+        asked.meter.repair(parsed.repairs)
+        return [window[place] for place in parsed.order]
 
     def _fitted(self, asked: Asked, style: ListwiseStyle, window: Window) -> list[str]:
         """The texts of a window, the longest of them cut until the prompt fits."""
@@ -188,7 +187,5 @@ def _water_level(lengths: Sequence[int], room: int) -> int | None:
 
 def _again(answer: str, error: OrderError) -> list[BaseMessage]:
     told = HumanMessage(f"{error} Answer again, in the form that was asked for and with nothing else.")
-    return [
-        AIMessage(answer[:_ECHO].strip() or "(empty)"),
-        told,
-    ]  # turns must alternate, and no provider takes empty ones
+    # Turns must alternate for some models, and an empty one is refused by some providers.
+    return [AIMessage(answer[:_ECHO].strip() or "(empty)"), told]
