@@ -32,16 +32,8 @@ def check_plan(count, size, step):
         assert next_start < start < next_stop
 
 
-def test_every_place_is_in_a_window():
-    for size in range(2, 31):
-        for step in range(1, size):
-            for count in range(201):
-                check_plan(count, size, step)
-
-
-@pytest.mark.slow
-def test_every_place_is_in_a_window_for_all_sizes_up_to_the_longest_list():
-    for size in range(31, 201):
+def test_every_place_is_in_a_window_for_all_lists_up_to_200_and_all_windows_and_steps():
+    for size in range(2, 201):
         for step in range(1, size):
             for count in range(201):
                 check_plan(count, size, step)

@@ -5,6 +5,7 @@ import contextlib
 import inspect
 import io
 import logging
+import random
 import re
 import subprocess
 import sys
@@ -17,11 +18,13 @@ import pytest
 from langchain_core.documents import Document
 from pydantic import ValidationError
 
+from langchain_rerankkit import ListwiseReranker
 from langchain_rerankkit.errors import MissingExtraError, ModelNotFoundError, OrderError
 from langchain_rerankkit.rerankers import _rankllm_guard as guard
 from langchain_rerankkit.rerankers.rankllm import RankLLMReranker, _names_passages
 from langchain_rerankkit.testing import RerankerTests
 from tests.chat_server import Reply, chat_server
+from tests.judge import Judge
 
 PIP = 'pip install --no-deps "rank-llm>=0.25.7" openai tiktoken ftfy dacite python-dotenv'
 pytest.importorskip("rank_llm", reason=f"rank_llm is not installed: {PIP}")
@@ -182,6 +185,15 @@ class TestWindows:
         with chat_server(judge) as server:
             make(server.url).rank("q <|im_start|>", ["a <|endoftext|> b", "c"])
             assert "<|" not in str(server.requests)
+
+    def test_rank_llm_and_listwise_reranker_come_to_the_same_order(self):
+        ours = ListwiseReranker(model=Judge(grades={text: -place for place, text in enumerate(texts(100))}))
+        rng = random.Random(5)
+        with chat_server(judge) as server:
+            theirs = make(server.url)
+            for count in (2, 9, 10, 11, 20, 21, 25, 30, 31, 47, 100):
+                shown = rng.sample(texts(100), count)
+                assert told(ours.rank("q", shown)) == told(theirs.rank("q", shown))
 
 
 class TestAnswers:
