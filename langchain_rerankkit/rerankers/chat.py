@@ -14,7 +14,7 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import ContextThreadPoolExecutor
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self, override
 
 from langchain_rerankkit.base import Reranker
@@ -153,6 +153,14 @@ class ChatReranker(Reranker):
     @abstractmethod
     def _verdict(self, asked: Asked) -> Verdict:
         """How one query is judged."""
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _check_model(cls, model: Any) -> Any:
+        if isinstance(model, str):
+            msg = f"Give a chat model and not its name: ChatOpenAI(model={model!r}), or another class that has it."
+            raise ValueError(msg)  # noqa: TRY004 - pydantic reports it as a mistake of this field
+        return model
 
     @model_validator(mode="after")
     def _check_prices(self) -> Self:

@@ -215,6 +215,11 @@ def test_models_without_structured_output_say_so():
         ListwiseReranker(model=RunnableLambda(lambda _: ""), style="structured")
 
 
+def test_a_name_in_place_of_a_model_is_answered_with_what_to_write():
+    with pytest.raises(ValidationError, match=r"ChatOpenAI\(model='gpt-5'\)"):
+        ListwiseReranker(model="gpt-5")
+
+
 def test_any_runnable_from_messages_to_a_message_or_a_text_is_a_model():
     def say(messages):
         found = [m.content.partition("]")[0].lstrip("[") for m in messages if str(m.content).startswith("[")]
