@@ -20,10 +20,21 @@ __all__ = ["GradedStyle", "ListwiseStyle", "draw", "harmless", "identifiers", "l
 
 _LETTERS, _DIGITS = "ABCDEFGHJKLMNPQRSTUVWXYZ", "23456789"  # none that is read as another
 _PROCESS_KEY = secrets.token_bytes(32)
-_BRACKETED = re.compile(r"[\[［【〔]\s*([^\W_]{1,12})\s*[\]］】〕]")  # noqa: RUF001 - brackets of all widths
+_OPENERS = "[\uff3b\u3010\u3014\u300c\uff62\u300e\u3016\u3018\u301a\u27e6\u2045\u2772\ufe5d\u298b\u298d\u298f"
+_CLOSERS = "]\uff3d\u3011\u3015\u300d\uff63\u300f\u3017\u3019\u301b\u27e7\u2046\u2773\ufe5e\u298c\u298e\u2990"
+_NOTHING = (
+    r"\u00ad\u034f\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"  # as good as nothing between signs
+)
+_BRACKETED = re.compile(
+    rf"[{re.escape(_OPENERS)}]([\s{_NOTHING}]*(?:[^\W_][{_NOTHING}]*){{1,12}}(?:\s[\s{_NOTHING}]*)?)[{re.escape(_CLOSERS)}]"
+)
+_LONE = re.compile("[\ud800-\udfff]")  # halves of characters, which no request can carry
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # What chat templates put between turns: servers that run one over the text would take it for a turn of its own.
 _TURNS = re.compile(
-    r"<([|｜][^<>\n]{1,40}[|｜])>|<(/?s|(?:start|end)_of_turn|/?think|/?tool_call|bos|eos|unk|pad)>",  # noqa: RUF001
+    r"<([|｜][^<>\n]{1,40}|[^<>\n|｜]{1,40}[|｜])>|"  # noqa: RUF001
+    r"<(/?s|(?:start|end)_of_(?:turn|text|utterance|image)|/?think(?:ing)?|/?tool_(?:call|response)s?|bos|eos|eot|unk|pad)>|"
+    r"<(</?SYS>)>|\[(/?(?:INST|THINK|SYSTEM_PROMPT|gMASK|(?:AVAILABLE_)?TOOLS|TOOL_(?:CALLS|RESULTS|CONTENT)))\]",
     re.IGNORECASE,
 )
 
@@ -159,7 +170,7 @@ def draw(seed: int | None, *content: str) -> random.Random:
         content: What the prompt is about.
     """
     key = _PROCESS_KEY if seed is None else str(seed).encode()
-    digest = hmac.new(key, "\0".join(content).encode(), "sha256")
+    digest = hmac.new(key, "\0".join(content).encode("utf-8", "surrogatepass"), "sha256")
     return random.Random(digest.digest())  # noqa: S311 - the key is what must not be guessed
 
 
@@ -178,9 +189,10 @@ def identifiers(kind: Literal["codes", "numbers", "letters"], count: int, rng: r
 
 
 def harmless(text: str) -> str:
-    """A text whose brackets look like no identifier, and which ends no turn of a chat template."""
+    """A text whose brackets look like no identifier, which ends no turn of a chat template, and that can be sent."""
+    text = _CONTROLS.sub("", _LONE.sub("\ufffd", text))
     text = _BRACKETED.sub(r"(\1)", text)
-    return _TURNS.sub(lambda match: f"({match.group(1) or match.group(2)})", text)
+    return _TURNS.sub(lambda match: f"({match.group(match.lastindex or 0)})", text)
 
 
 def _load(kind: type[Any], style: str) -> Any:
