@@ -224,30 +224,27 @@ class ChatReranker(Reranker):
         meter = self._meter()
         try:
             verdict = self._begin(request, meter)
-            conversations = next(verdict)
-            while True:
-                futures = [calls.submit(self._converse, one, meter, request) for one in conversations]
+            done, step = _step(verdict)
+            while not done:
+                futures = [calls.submit(self._converse, one, meter, request) for one in step]
                 try:
                     said = [future.result() for future in futures]
                 finally:
                     for future in futures:
                         future.cancel()  # after a failure; does nothing to what is done
-                conversations = verdict.send(said)
-        except StopIteration as stop:
-            return self._finish(request, stop.value, meter)
+                done, step = _step(verdict, said)
+            return self._finish(request, step, meter)
         except Exception as error:  # noqa: BLE001 - one failing query must not lose the others
             return _with_cost(error, meter)
 
     def _converse(self, conversation: Conversation, meter: Meter, request: ScoreRequest) -> Any:
         model = self._ready().model
-        try:
-            messages = next(conversation)
-            while meter.admit():
-                answer = _heard(model.invoke(messages, request.config), messages, meter)
-                messages = conversation.send(answer)
-        except StopIteration as stop:
-            return stop.value
-        return None
+        done, step = _step(conversation)
+        while not done:
+            if not meter.admit():
+                return None
+            done, step = _step(conversation, _heard(model.invoke(step, request.config), step, meter))
+        return step
 
     @override
     async def _ascore_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
@@ -259,12 +256,11 @@ class ChatReranker(Reranker):
         meter = self._meter()
         try:
             verdict = self._begin(request, meter)
-            conversations = next(verdict)
-            while True:
-                said = await _all([self._aconverse(one, meter, request, calls) for one in conversations])
-                conversations = verdict.send(said)
-        except StopIteration as stop:
-            return self._finish(request, stop.value, meter)
+            done, step = _step(verdict)
+            while not done:
+                said = await _all([self._aconverse(one, meter, request, calls) for one in step])
+                done, step = _step(verdict, said)
+            return self._finish(request, step, meter)
         except Exception as error:  # noqa: BLE001 - one failing query must not lose the others
             return _with_cost(error, meter)
 
@@ -273,14 +269,23 @@ class ChatReranker(Reranker):
     ) -> Any:
         model = self._ready().model
         async with calls:
-            try:
-                messages = next(conversation)
-                while meter.admit():
-                    answer = _heard(await model.ainvoke(messages, request.config), messages, meter)
-                    messages = conversation.send(answer)
-            except StopIteration as stop:
-                return stop.value
-        return None
+            done, step = _step(conversation)
+            while not done:
+                if not meter.admit():
+                    return None
+                done, step = _step(conversation, _heard(await model.ainvoke(step, request.config), step, meter))
+            return step
+
+
+def _step(generator: Generator[Any, Any, Any], value: Any = None) -> tuple[bool, Any]:
+    """Go on with a generator: whether it ended, and what it yielded or returned.
+
+    Here and nowhere else, so that a StopIteration of a model is not taken for its end.
+    """
+    try:
+        return False, generator.send(value)
+    except StopIteration as stop:
+        return True, stop.value
 
 
 def _with_cost(error: Exception, meter: Meter) -> Exception:

@@ -11,6 +11,7 @@ import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.documents import Document
 from langchain_core.globals import set_llm_cache
+from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
@@ -148,6 +149,25 @@ def test_a_failing_server_is_an_error_or_the_order_given(reply, settings):
     assert "sk-secret" not in str(caught.value)
     assert ids(kept) == ids(DOCUMENTS)
     assert {d.metadata["rerank"]["status"] for d in kept} == {"fallback"}
+
+
+@pytest.mark.parametrize("way", ["batch", "abatch"])
+@pytest.mark.parametrize("kind", [ListwiseReranker, PointwiseLLMReranker])
+def test_a_model_that_runs_out_of_answers_is_an_error(kind, way):
+    reranker = kind(model=GenericFakeChatModel(messages=iter(())))
+    inputs = [{"query": QUERY, "documents": DOCUMENTS}]
+    if way == "batch":
+        (result,) = reranker.batch(inputs, return_exceptions=True)
+    else:
+        (result,) = asyncio.run(reranker.abatch(inputs, return_exceptions=True))
+    assert isinstance(result, Exception)
+
+
+def test_a_recording_that_cannot_be_written_is_an_error(tmp_path):
+    (tmp_path / "folder").mkdir()
+    reranker = ListwiseReranker(model=Judge(), record=str(tmp_path / "folder"))
+    (result,) = reranker.batch([{"query": QUERY, "documents": DOCUMENTS}], return_exceptions=True)
+    assert isinstance(result, OSError)
 
 
 def test_one_failing_query_loses_no_other():
