@@ -138,7 +138,7 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
         """Build the model or API client, or take one that the caller gave: called once, at first use, under a lock."""
         return None
 
-    def _score(self, query: str, texts: list[str]) -> Scores:
+    def _score(self, query: str, texts: list[str]) -> Answer:
         """Judge texts.
 
         Args:
@@ -146,7 +146,7 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
             texts: At least one text, none blank, without lone surrogates.
 
         Returns:
-            One number per text, aligned, higher is more relevant.
+            One number per text, aligned, higher is more relevant; `DetailedScores` where there is more to say.
         """
         msg = f"{type(self).__name__} must implement _score (or _score_many)."
         raise NotImplementedError(msg)
@@ -165,7 +165,7 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
                 answers.append(error)
         return answers
 
-    async def _ascore(self, query: str, texts: list[str]) -> Scores:
+    async def _ascore(self, query: str, texts: list[str]) -> Answer:
         """Judge texts asynchronously; override it where the backend is truly asynchronous."""
         return await run_in_executor(_executor(), self._score, query, texts)
 

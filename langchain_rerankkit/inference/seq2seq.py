@@ -14,7 +14,7 @@ from langchain_rerankkit.inference.pairs import Encoded, Limits, encode_pairs
 from langchain_rerankkit.inference.passes import Passes, out_of_memory
 from langchain_rerankkit.inference.shared import shared
 from langchain_rerankkit.inference.tokens import Row, Tokenizer, pad
-from langchain_rerankkit.inference.torch import fastest
+from langchain_rerankkit.inference.torch import dtype_of, fastest, pass_tokens, runtime_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,6 @@ _PROMPTS["rankt5"] = _PROMPTS["encoder"] = "Query: {query} Document: {text}"
 _NAMES = {"monot5": "monot5", "inranker": "monot5", "rankt5": "rankt5"}
 _RANK_TOKEN = "<extra_id_10>"  # noqa: S105 - the token whose logit RankT5 trains
 _LENGTH = 512  # tokens; what the models were trained on, though relative positions go on
-_CPU_TOKENS, _GPU_TOKENS = 1024, 16384
 
 
 @dataclass(frozen=True)
@@ -175,9 +174,8 @@ class Seq2SeqPairs:
         settings = config, getattr(network, "generation_config", None)
         starts = [getattr(place, "decoder_start_token_id", None) for place in settings]
         self._start = next((start for start in starts if start is not None), self._pad_id)
-        dtype = {"torch.bfloat16": "bf16", "torch.float16": "fp16"}.get(str(network.dtype), "fp32")
-        self.runtime = f"torch {dtype} {str(network.device).upper()}"
-        self.batch_tokens = _CPU_TOKENS if network.device.type == "cpu" else _GPU_TOKENS
+        self.runtime = runtime_of(network.dtype, network.device)
+        self.batch_tokens = pass_tokens(network.device)
         self.passes = Passes(self._logits)
 
     def encode(self, pairs: Sequence[tuple[str, str]], limits: Limits, instruction: str | None) -> list[Encoded]:
@@ -218,7 +216,6 @@ def _open(  # noqa: PLR0917 - what load_seq2seq was given
     chosen = fastest(torch, target) if precision == "auto" else precision
     if precision == "auto" and chosen == "fp16":
         chosen = "fp32"
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[chosen]
     try:
         config = transformers.AutoConfig.from_pretrained(place, **where)
         tokenizer = transformers.AutoTokenizer.from_pretrained(place, **where)
@@ -239,7 +236,7 @@ def _open(  # noqa: PLR0917 - what load_seq2seq was given
         config.num_labels = 1  # a score, whatever the configuration forgot to say
     try:
         network, found = opener.from_pretrained(
-            place, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **where
+            place, config=config, dtype=dtype_of(torch, chosen), use_safetensors=True, output_loading_info=True, **where
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise _not_loaded(place, where, error) from error

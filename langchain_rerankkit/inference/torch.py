@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from langchain_rerankkit.inference.models import Precision
 
-__all__ = ["TorchPairs", "fastest", "open_cross_encoder"]
+__all__ = ["TorchPairs", "dtype_of", "fastest", "open_cross_encoder", "pass_tokens", "runtime_of"]
 
 _CPU_TOKENS, _GPU_TOKENS = 1024, 16384
 
@@ -55,7 +55,7 @@ def open_cross_encoder(
         torch.set_num_threads(threads)
     place = device or sentence_transformers.util.get_device_name()
     chosen = fastest(torch, place) if precision == "auto" else precision
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[chosen]
+    dtype = dtype_of(torch, chosen)
     try:
         loaded = sentence_transformers.CrossEncoder(
             model,
@@ -102,9 +102,8 @@ class TorchPairs:
             definition = tokenizer.backend_tokenizer.to_str()
             self._tokenizer = Tokenizer(definition, types="token_type_ids" in names)
         weights = next(iter(model.parameters()), None)
-        dtype = {"torch.bfloat16": "bf16", "torch.float16": "fp16"}.get(str(getattr(weights, "dtype", "")), "fp32")
-        self.runtime = f"torch {dtype} {str(model.device).upper()}"
-        self.batch_tokens = _CPU_TOKENS if model.device.type == "cpu" else _GPU_TOKENS
+        self.runtime = runtime_of(getattr(weights, "dtype", None), model.device)
+        self.batch_tokens = pass_tokens(model.device)
         self.passes = Passes(self._logits)
 
     def encode(self, pairs: Sequence[tuple[str, str]], limits: Limits, instruction: str | None) -> list[Encoded]:
@@ -174,6 +173,22 @@ class TorchPairs:
             if self.model.device.type == "cuda" and out_of_memory(error):
                 torch.cuda.empty_cache()
             raise
+
+
+def dtype_of(torch: Any, precision: Precision) -> Any:
+    """The dtype of an arithmetic."""
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def runtime_of(dtype: Any, device: Any) -> str:
+    """What a model runs on, in words."""
+    precision = {"torch.bfloat16": "bf16", "torch.float16": "fp16"}.get(str(dtype), "fp32")
+    return f"torch {precision} {str(device).upper()}"
+
+
+def pass_tokens(device: Any) -> int:
+    """Tokens of a pass that are fastest on a device."""
+    return _CPU_TOKENS if device.type == "cpu" else _GPU_TOKENS
 
 
 def fastest(torch: Any, place: str) -> Precision:

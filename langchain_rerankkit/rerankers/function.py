@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing_extensions import override
 
 from langchain_rerankkit.base import Reranker
+from langchain_rerankkit.records import Answer
 
 __all__ = ["FunctionReranker"]
 
@@ -35,7 +36,7 @@ class FunctionReranker(Reranker):
         return self.function(query, texts)
 
     @override
-    async def _ascore(self, query: str, texts: list[str]) -> Sequence[float]:
+    async def _ascore(self, query: str, texts: list[str]) -> Answer:
         if self.afunction is not None:
             return await self.afunction(query, texts)
         return await super()._ascore(query, texts)

@@ -19,7 +19,7 @@ from langchain_rerankkit._optional import require
 from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.errors import OrderError
 from langchain_rerankkit.ranking import scores_from_order
-from langchain_rerankkit.records import Answer, DetailedScores, ScoreRequest
+from langchain_rerankkit.records import Answer, DetailedScores
 from langchain_rerankkit.rerankers._rankllm_guard import (
     ChatCalls,
     Coordinator,
@@ -227,16 +227,7 @@ class RankLLMReranker(Reranker):
     # --- a call ---------------------------------------------------------------------------------------------------
 
     @override
-    def _score_many(self, requests: Sequence[ScoreRequest]) -> list[Answer | Exception]:
-        answers: list[Answer | Exception] = []
-        for request in requests:
-            try:
-                answers.append(self._ranked(request.query, request.texts))
-            except Exception as error:  # noqa: BLE001 - one failing query must not lose the others
-                answers.append(error)
-        return answers
-
-    def _ranked(self, query: str, texts: list[str]) -> Answer:
+    def _score(self, query: str, texts: list[str]) -> Answer:
         distinct = list(dict.fromkeys(texts))  # equal texts are judged once, and score the same
         if len(distinct) == 1 and self._family != "pointwise":
             return [1.0] * len(texts)
