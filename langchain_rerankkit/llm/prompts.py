@@ -6,8 +6,9 @@ import hmac
 import random
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from string import Formatter
@@ -16,9 +17,10 @@ from typing import Any, Literal
 import yaml
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
-__all__ = ["GradedStyle", "ListwiseStyle", "draw", "harmless", "identifiers", "load_graded", "load_listwise"]
+__all__ = ["GradedStyle", "ListwiseStyle", "draw", "fence", "harmless", "identifiers", "load_graded", "load_listwise"]
 
 _LETTERS, _DIGITS = "ABCDEFGHJKLMNPQRSTUVWXYZ", "23456789"  # none that is read as another
+_SHIPPED = files("langchain_rerankkit.llm").joinpath("prompts")
 _PROCESS_KEY = secrets.token_bytes(32)
 _OPENERS = "[\uff3b\u3010\u3014\u300c\uff62\u300e\u3016\u3018\u301a\u27e6\u2045\u2772\ufe5d\u298b\u298d\u298f"
 _CLOSERS = "]\uff3d\u3011\u3015\u300d\uff63\u300f\u3017\u3019\u301b\u27e7\u2046\u2773\ufe5e\u298c\u298e\u2990"
@@ -174,6 +176,11 @@ def draw(seed: int | None, *content: str) -> random.Random:
     return random.Random(digest.digest())  # noqa: S311 - the key is what must not be guessed
 
 
+def fence(rng: random.Random) -> str:
+    """Name of the marks around the texts of one prompt."""
+    return f"passage-{rng.getrandbits(48):012x}"
+
+
 def identifiers(kind: Literal["codes", "numbers", "letters"], count: int, rng: random.Random) -> list[str]:
     """Different identifiers for the passages of one prompt."""
     if kind == "numbers":
@@ -196,9 +203,8 @@ def harmless(text: str) -> str:
 
 
 def _load(kind: type[Any], style: str) -> Any:
-    shipped = files("langchain_rerankkit.llm").joinpath("prompts")
-    names = sorted(_names(shipped, kind))
-    place: Any = shipped / f"{style}.yaml" if style in names else Path(style)
+    names = _names("question" if kind is GradedStyle else "passage")
+    place: Any = _SHIPPED / f"{style}.yaml" if style in names else Path(style)
     try:
         data = yaml.safe_load(place.read_text(encoding="utf-8"))
     except OSError as error:
@@ -215,11 +221,11 @@ def _load(kind: type[Any], style: str) -> Any:
     return kind(**data)
 
 
-def _names(folder: Any, kind: type[Any]) -> Iterator[str]:
-    marker = "question" if kind is GradedStyle else "passage"
-    for file in folder.iterdir():
-        if file.name.endswith(".yaml") and f"\n{marker}:" in file.read_text(encoding="utf-8"):
-            yield file.name.removesuffix(".yaml")
+@cache
+def _names(key: str) -> list[str]:
+    """Styles with a key that come with the package."""
+    styles = (file for file in _SHIPPED.iterdir() if file.name.endswith(".yaml"))
+    return sorted(file.name.removesuffix(".yaml") for file in styles if f"\n{key}:" in file.read_text(encoding="utf-8"))
 
 
 def _check(style: str, key: str, template: Any, allowed: set[str], needed: set[str]) -> None:

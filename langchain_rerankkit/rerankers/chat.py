@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import ContextThreadPoolExecutor
 from pydantic import Field, field_validator, model_validator
@@ -25,7 +25,7 @@ from langchain_rerankkit.llm.usage import Meter
 from langchain_rerankkit.ranking import best_first
 from langchain_rerankkit.records import Answer, DetailedScores, ScoreRequest
 
-__all__ = ["Asked", "ChatReranker", "Conversation", "Verdict"]
+__all__ = ["Asked", "ChatReranker", "Conversation", "Verdict", "corrected"]
 
 Conversation = Generator[list[BaseMessage], Any, Any]
 """Yields messages, is sent the model's answer to them (a message or a text), returns what it was about."""
@@ -39,7 +39,7 @@ returns the scores."""
 class _Ready:
     model: Runnable[Any, Any]
     counter: TokenCounter
-    tape: Tape
+    tape: Tape | None
 
 
 class Asked:
@@ -106,6 +106,18 @@ class Asked:
             details.append(about)
         left = {document for document, position in enumerate(self._positions) if position in unjudged}
         return DetailedScores([scores[position] for position in self._positions], details, left)
+
+
+def corrected(answer: str, told: str, echo: int) -> list[BaseMessage]:
+    """What to add to a conversation whose answer cannot be used.
+
+    Args:
+        answer: What the model said.
+        told: What is wrong with it, and what to answer instead.
+        echo: Characters of the answer that the model is shown again.
+    """
+    # Turns must alternate for some models, and an empty one is refused by some providers.
+    return [AIMessage(answer[:echo].strip() or "(empty)"), HumanMessage(told)]
 
 
 class ChatReranker(Reranker):
@@ -184,7 +196,7 @@ class ChatReranker(Reranker):
     @override
     def _load(self) -> _Ready:
         paths = [None if name is None else Path(name).expanduser() for name in (self.replay, self.record)]
-        return _Ready(self._prepared(), TokenCounter(_innermost(self.model)), Tape(*paths))
+        return _Ready(self._prepared(), TokenCounter(_innermost(self.model)), Tape(*paths) if any(paths) else None)
 
     def _at_once(self, requests: Sequence[ScoreRequest]) -> int:
         limits = [(request.config or {}).get("max_concurrency") for request in requests]
@@ -196,19 +208,19 @@ class ChatReranker(Reranker):
 
     def _begin(self, request: ScoreRequest, meter: Meter) -> Verdict:
         ready: _Ready = self._ready()
-        recorded = ready.tape.find(request.query, candidate_ids(request.documents, request.texts))
-        if recorded is not None:
-            return _replayed(recorded, meter)
+        if ready.tape is not None:
+            recorded = ready.tape.find(request.query, candidate_ids(request.documents, request.texts))
+            if recorded is not None:
+                return _replayed(recorded, meter)
         return self._verdict(Asked(request, ready.counter, meter, self.passage_tokens))
 
     def _finish(self, request: ScoreRequest, verdict: DetailedScores, meter: Meter) -> DetailedScores:
-        if meter.stopped is None:  # half a verdict is not worth keeping
+        tape = self._ready().tape
+        if tape is not None and meter.stopped is None:  # half a verdict is not worth keeping
             scores = list(verdict.scores)
             ids = candidate_ids(request.documents, request.texts)
             kept = scores if self.scores_are == "relevance" else None
-            self._ready().tape.add(
-                request.query, ids, best_first(scores), kept, model=self._label(), usage=meter.usage()
-            )
+            tape.add(request.query, ids, best_first(scores), kept, model=self._label(), usage=meter.usage())
         return verdict
 
     # --- the same twice: on threads, and in an event loop -----------------------------------------------------------

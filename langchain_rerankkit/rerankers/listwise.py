@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any, Literal
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable
 from pydantic import Field, model_validator
 from typing_extensions import Self, override
 
 from langchain_rerankkit.errors import OrderError
 from langchain_rerankkit.llm.parsing import parse_best, parse_order, said
-from langchain_rerankkit.llm.prompts import ListwiseStyle, draw, identifiers, load_listwise
+from langchain_rerankkit.llm.prompts import ListwiseStyle, draw, fence, identifiers, load_listwise
 from langchain_rerankkit.llm.strategies import Strategy, Window, lockstep, sliding_windows, strategies
 from langchain_rerankkit.ranking import best_first, fuse, kendall_tau, scores_from_order
-from langchain_rerankkit.rerankers.chat import Asked, ChatReranker, Conversation, Verdict
+from langchain_rerankkit.rerankers.chat import Asked, ChatReranker, Conversation, Verdict, corrected
 
 __all__ = ["ListwiseReranker"]
 
@@ -139,8 +138,7 @@ class ListwiseReranker(ChatReranker):
         texts = self._fitted(asked, style, window)
         rng = draw(self.seed, asked.query, *texts)
         names = identifiers(style.identifiers, len(texts), rng)
-        fence = f"passage-{rng.getrandbits(48):012x}"
-        messages = style.messages(asked.query, list(zip(names, texts, strict=True)), fence, best=best)
+        messages = style.messages(asked.query, list(zip(names, texts, strict=True)), fence(rng), best=best)
         for left in range(self.max_retries, -1, -1):
             answer = said((yield messages))
             try:
@@ -150,7 +148,8 @@ class ListwiseReranker(ChatReranker):
                 if not left:
                     raise
                 asked.meter.retry()
-                messages = [*messages, *_again(answer, error)]
+                told = f"{error} Answer again, in the form that was asked for and with nothing else."
+                messages = [*messages, *corrected(answer, told, _ECHO)]
         asked.meter.repair(parsed.repairs)
         return [window[place] for place in parsed.order]
 
@@ -183,9 +182,3 @@ def _water_level(lengths: Sequence[int], room: int) -> int | None:
             return share
         left -= length
     return None  # pragma: no cover - the sum is larger than the room
-
-
-def _again(answer: str, error: OrderError) -> list[BaseMessage]:
-    told = HumanMessage(f"{error} Answer again, in the form that was asked for and with nothing else.")
-    # Turns must alternate for some models, and an empty one is refused by some providers.
-    return [AIMessage(answer[:_ECHO].strip() or "(empty)"), told]

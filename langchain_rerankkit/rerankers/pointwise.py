@@ -7,15 +7,14 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import model_validator
 from typing_extensions import Self, override
 
 from langchain_rerankkit.errors import ScoreError
 from langchain_rerankkit.llm.parsing import said, without_thoughts
-from langchain_rerankkit.llm.prompts import GradedStyle, draw, load_graded
-from langchain_rerankkit.rerankers.chat import Asked, ChatReranker, Conversation, Verdict
+from langchain_rerankkit.llm.prompts import GradedStyle, draw, fence, load_graded
+from langchain_rerankkit.rerankers.chat import Asked, ChatReranker, Conversation, Verdict, corrected
 
 __all__ = ["PointwiseLLMReranker"]
 
@@ -76,8 +75,7 @@ class PointwiseLLMReranker(ChatReranker):
 
     def _conversation(self, asked: Asked, style: GradedStyle, text: str) -> Conversation:
         """Ask about one text, again where the answer holds no grade; returns the score and what it comes from."""
-        fence = f"passage-{draw(self.seed, asked.query, text).getrandbits(48):012x}"
-        messages = style.messages(asked.query, text, fence)
+        messages = style.messages(asked.query, text, fence(draw(self.seed, asked.query, text)))
         highest = max(style.grades.values())
         for attempt in range(self.max_retries + 1):
             answer = yield messages
@@ -90,8 +88,8 @@ class PointwiseLLMReranker(ChatReranker):
             if attempt < self.max_retries:
                 asked.meter.retry()
                 wanted = ", ".join(style.grades)
-                told = HumanMessage(f"That is none of the possible answers. Answer with one of: {wanted}.")
-                messages = [*messages, AIMessage(said(answer)[:_ECHO].strip() or "(empty)"), told]
+                told = f"That is none of the possible answers. Answer with one of: {wanted}."
+                messages = [*messages, *corrected(said(answer), told, _ECHO)]
         return math.nan, "answer"
 
 
