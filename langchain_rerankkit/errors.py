@@ -5,6 +5,7 @@
      ├─ ModelNotFoundError(OSError)       model files are missing, or not the ones expected
      ├─ ScoreError(ValueError)            a backend broke the contract: wrong count, not finite
      ├─ OrderError(ValueError)            a language model's answer is not an order
+     ├─ EndpointError(OSError)            a rerank endpoint failed, refused, or answered something else
      ├─ IndexFormatError(ValueError)      a saved index is foreign, damaged or was tampered with
      └─ DatasetError(ValueError)          an evaluation file is wrong: file, line and field
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DatasetError",
+    "EndpointError",
     "IndexFormatError",
     "MissingExtraError",
     "ModelNotFoundError",
@@ -87,6 +89,36 @@ class OrderError(RerankKitError, ValueError):
 
     def __init__(self, message: str, *, answer: str = "") -> None:
         self.answer = answer
+        super().__init__(message)
+
+
+class EndpointError(RerankKitError, OSError):
+    """A rerank endpoint could not be reached, refused the request, or answered something that is no ranking.
+
+    Args:
+        message: What is wrong and what to do about it; never with the key, the query or a document in it.
+        provider: Name of the provider.
+        status: HTTP status of the answer, where there was one.
+        retry_after: Seconds after which the endpoint may answer again, where that is known.
+        retryable: Whether the same request may succeed later.
+        request_id: What the provider calls the request, for its support.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str = "",
+        status: int | None = None,
+        retry_after: float | None = None,
+        retryable: bool = False,
+        request_id: str | None = None,
+    ) -> None:
+        self.provider = provider
+        self.status = status
+        self.retry_after = retry_after
+        self.retryable = retryable
+        self.request_id = request_id
         super().__init__(message)
 
 

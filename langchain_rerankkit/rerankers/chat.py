@@ -17,6 +17,7 @@ from langchain_core.runnables.config import ContextThreadPoolExecutor
 from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self, override
 
+from langchain_rerankkit._steps import advance, gather
 from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.llm.prompts import harmless
 from langchain_rerankkit.llm.tape import Tape, candidate_ids
@@ -236,7 +237,7 @@ class ChatReranker(Reranker):
         meter = self._meter()
         try:
             verdict = self._begin(request, meter)
-            done, step = _step(verdict)
+            done, step = advance(verdict)
             while not done:
                 futures = [calls.submit(self._converse, one, meter, request) for one in step]
                 try:
@@ -244,34 +245,34 @@ class ChatReranker(Reranker):
                 finally:
                     for future in futures:
                         future.cancel()  # after a failure; does nothing to what is done
-                done, step = _step(verdict, said)
+                done, step = advance(verdict, said)
             return self._finish(request, step, meter)
         except Exception as error:  # noqa: BLE001 - one failing query must not lose the others
             return _with_cost(error, meter)
 
     def _converse(self, conversation: Conversation, meter: Meter, request: ScoreRequest) -> Any:
         model = self._ready().model
-        done, step = _step(conversation)
+        done, step = advance(conversation)
         while not done:
             if not meter.admit():
                 return None
-            done, step = _step(conversation, _heard(model.invoke(step, request.config), step, meter))
+            done, step = advance(conversation, _heard(model.invoke(step, request.config), step, meter))
         return step
 
     @override
     async def _ascore_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
         self._ready()
         calls = asyncio.Semaphore(self._at_once(requests))
-        return await _all([self._ajudge(request, calls) for request in requests])
+        return await gather([self._ajudge(request, calls) for request in requests])
 
     async def _ajudge(self, request: ScoreRequest, calls: asyncio.Semaphore) -> Answer | Exception:
         meter = self._meter()
         try:
             verdict = self._begin(request, meter)
-            done, step = _step(verdict)
+            done, step = advance(verdict)
             while not done:
-                said = await _all([self._aconverse(one, meter, request, calls) for one in step])
-                done, step = _step(verdict, said)
+                said = await gather([self._aconverse(one, meter, request, calls) for one in step])
+                done, step = advance(verdict, said)
             return self._finish(request, step, meter)
         except Exception as error:  # noqa: BLE001 - one failing query must not lose the others
             return _with_cost(error, meter)
@@ -281,23 +282,12 @@ class ChatReranker(Reranker):
     ) -> Any:
         model = self._ready().model
         async with calls:
-            done, step = _step(conversation)
+            done, step = advance(conversation)
             while not done:
                 if not meter.admit():
                     return None
-                done, step = _step(conversation, _heard(await model.ainvoke(step, request.config), step, meter))
+                done, step = advance(conversation, _heard(await model.ainvoke(step, request.config), step, meter))
             return step
-
-
-def _step(generator: Generator[Any, Any, Any], value: Any = None) -> tuple[bool, Any]:
-    """Go on with a generator: whether it ended, and what it yielded or returned.
-
-    Here and nowhere else, so that a StopIteration of a model is not taken for its end.
-    """
-    try:
-        return False, generator.send(value)
-    except StopIteration as stop:
-        return True, stop.value
 
 
 def _with_cost(error: Exception, meter: Meter) -> Exception:
@@ -326,13 +316,3 @@ def _innermost(model: Any) -> Any:
     while not hasattr(model, "get_num_tokens") and hasattr(model, "bound"):
         model = model.bound
     return model
-
-
-async def _all(coroutines: Sequence[Any]) -> list[Any]:
-    """Gather; when one fails the others are cancelled, and not left to go on spending."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()

@@ -7,18 +7,18 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from typing_extensions import Self, override
 
-from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.errors import ScoreError
 from langchain_rerankkit.ranking import FusionMethod, fuse
-from langchain_rerankkit.records import Judged, RerankInput, ScoreRequest
+from langchain_rerankkit.records import Judged, ScoreRequest
+from langchain_rerankkit.rerankers.combining import CombiningReranker, as_input
 
 __all__ = ["EnsembleReranker"]
 
 
-class EnsembleReranker(Reranker):
+class EnsembleReranker(CombiningReranker):
     """Adds the scores of several rerankers and, on request, the score of the first stage.
 
     Rankers that make different mistakes correct each other: a lexical and a semantic judge added are usually better
@@ -28,9 +28,6 @@ class EnsembleReranker(Reranker):
     cosine in the sum, add a ``BiEncoderReranker(embeddings=…, store=…)``, which reads the stored vectors instead of
     embedding again.
     """
-
-    rerankers: list[Reranker] = Field(min_length=1)
-    """The judges. ``top_n`` and ``min_score`` belong on the ensemble, not on them."""
 
     weights: list[float] | None = None
     """One factor per reranker; all 1 by default."""
@@ -51,30 +48,11 @@ class EnsembleReranker(Reranker):
         return "rank"
 
     @model_validator(mode="after")
-    def _check_members(self) -> Self:
+    def _check_weights(self) -> Self:
         if self.weights is not None and len(self.weights) != len(self.rerankers):
             msg = f"{len(self.rerankers)} rerankers need as many weights, got {len(self.weights)}."
             raise ValueError(msg)
-        for reranker in self.rerankers:
-            if reranker.top_n is not None or reranker.min_score is not None or reranker.on_error != "raise":
-                msg = (
-                    f"Set top_n and on_error on the ensemble, not on its member {type(reranker).__name__}, which must "
-                    "judge all documents or say that it failed."
-                )
-                raise ValueError(msg)
         return self
-
-    @override
-    def warmup(self) -> Self:
-        for reranker in self.rerankers:
-            reranker.warmup()
-        return self
-
-    @override
-    def close(self) -> None:
-        for reranker in self.rerankers:
-            reranker.close()
-        super().close()
 
     @override
     def _label(self) -> str:
@@ -82,12 +60,12 @@ class EnsembleReranker(Reranker):
 
     @override
     def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Sequence[float] | Exception]:
-        inputs, configs = [_as_input(request) for request in requests], [request.config for request in requests]
+        inputs, configs = [as_input(request) for request in requests], [request.config for request in requests]
         return self._sums(requests, [reranker._judge_many(inputs, configs) for reranker in self.rerankers])
 
     @override
     async def _ascore_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Sequence[float] | Exception]:
-        inputs, configs = [_as_input(request) for request in requests], [request.config for request in requests]
+        inputs, configs = [as_input(request) for request in requests], [request.config for request in requests]
         judged = await asyncio.gather(*(reranker._ajudge_many(inputs, configs) for reranker in self.rerankers))
         return self._sums(requests, judged)
 
@@ -127,15 +105,6 @@ class EnsembleReranker(Reranker):
             )
             raise ScoreError(msg)
         return finite
-
-
-def _as_input(request: ScoreRequest) -> RerankInput:
-    # Members without a document_text of their own judge the ensemble's text, and keep ids and metadata to hand.
-    documents = [
-        document if document.page_content == text else document.model_copy(update={"page_content": text})
-        for document, text in zip(request.documents, request.texts, strict=True)
-    ]
-    return {"query": request.query, "documents": documents}
 
 
 def _with_floor(scores: list[float]) -> list[float]:

@@ -22,6 +22,7 @@ MODULES = {
 ALLOWED = {
     "errors": [],
     "_optional": [],
+    "_steps": [],
     "ranking": [],
     "lexical": [],
     "inference.batching": [],
@@ -33,6 +34,8 @@ ALLOWED = {
     "evaluation.metrics": [],
     "evaluation": ["evaluation"],
     "records": [],
+    # The wire: knows nothing of rerankers and documents.
+    "hosted": ["hosted", "_steps"],
     # Asking a language model, but for the calls themselves, which are the rerankers'.
     "llm": ["llm", "ranking"],
     "base": ["ranking", "records"],
@@ -45,10 +48,14 @@ ALLOWED = {
         "lexical",
         "inference",
         "llm",
+        "hosted",
+        "_steps",
         "embedded",
         "vectorstores.reading",
         "rerankers.chat",
         "rerankers.local",
+        "rerankers.hosted",
+        "rerankers.combining",
         "rerankers._rankllm_guard",
     ],
     "retrievers": ["base", "records"],

@@ -1,0 +1,272 @@
+"""What an endpoint said: scores by position, what they cost, and errors that quote neither key nor texts."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from html import unescape
+from http import HTTPStatus
+from typing import Any
+
+from langchain_rerankkit.errors import EndpointError, ScoreError
+from langchain_rerankkit.hosted.profiles import Profile
+
+__all__ = ["Heard", "Secrets", "TooMuchError", "failed", "parsed", "retry_after", "scores_of", "usage_of"]
+
+_LONGEST = 400  # characters of a server's message that are repeated
+_PIECE = 12  # a quotation is found by pieces of so many characters
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))")
+_SIZE = re.compile(
+    r"too (?:large|long|big|many)|exceed|maximum|longer than|context (?:length|size|window)|batch size|limit of \d|"
+    r"(?:length|token|size|document|text)s? limit",
+    re.IGNORECASE,
+)
+_RETRIED = {408, 429, 500, 502, 503, 504}
+_SIZED = {400, 413, 422, 500}  # statuses with which servers refuse what is too long or too much
+
+
+class TooMuchError(EndpointError):
+    """The server refused the size of what it was sent: less of it may do."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """An HTTP answer.
+
+    Attributes:
+        status: Its status.
+        headers: Its headers, whatever their case.
+        body: All of its body.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Secrets:
+    """What no message may hold.
+
+    Args:
+        keys: Keys of providers.
+        texts: Query and documents.
+    """
+
+    def __init__(self, keys: Sequence[str], texts: Sequence[str]) -> None:
+        self._keys = [key for key in keys if key]
+        self._texts = texts
+
+    def hide(self, message: str) -> str:
+        """The message without keys, whole texts and passages of them."""
+        message = _ESCAPE.sub(lambda found: chr(int(found[1] or found[2], 16)), message)
+        for key in self._keys:
+            message = message.replace(key, "[key]")
+            if any(key[start : start + 8] in message for start in range(len(key) - 7)):
+                return "[a message that quotes the key]"
+        for text in sorted(self._texts, key=len, reverse=True):
+            if 3 < len(text.strip()) <= len(message):  # noqa: PLR2004 - less is in every message
+                message = message.replace(text.strip(), "[…]")
+        joined = "\n".join(self._texts)
+        starts = range(0, len(message) - _PIECE + 1, 4)
+        for start in [start for start in starts if message[start : start + _PIECE] in joined]:
+            message = f"{message[:start]}{chr(0) * _PIECE}{message[start + _PIECE :]}"
+        return re.sub(r"\0+(?:[^\0]{1,3}\0+)*", "[…]", message)
+
+
+def parsed(heard: Heard) -> Any:
+    """The JSON of an answer; None where it is none."""
+    try:
+        return json.loads(heard.body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def dig(data: Any, place: str) -> Any:
+    """What stands at a place: names with dots between them; None where nothing does."""
+    for name in filter(None, place.split(".")):
+        if not isinstance(data, Mapping):
+            return None
+        data = data.get(name)
+    return data
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the server asks to wait, in any of the forms it is said in: milliseconds, seconds, a date."""
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        said = headers.get(name)
+        if said is None:
+            continue
+        try:
+            seconds = float(said) * unit
+        except ValueError:
+            try:
+                when = parsedate_to_datetime(said)
+            except ValueError:
+                continue
+            when = when if when.tzinfo else when.replace(tzinfo=timezone.utc)
+            seconds = (when - datetime.now(timezone.utc)).total_seconds()
+        if seconds == seconds and seconds != float("inf"):  # noqa: PLR0124 - not NaN
+            return max(0.0, seconds)
+    return None
+
+
+def scores_of(profile: Profile, data: Any, count: int) -> dict[int, float]:
+    """Scores by position in the documents that were sent. Nothing but index and score is read.
+
+    Args:
+        profile: Where they stand.
+        data: The JSON of the answer.
+        count: How many documents were sent.
+
+    Raises:
+        EndpointError: If there is no list of results.
+        ScoreError: If a result has no position of its own among the documents, or no number as its score.
+    """
+    results = dig(data, profile.results)
+    name = profile.title or profile.name
+    if results is None and isinstance(data, Mapping) and profile.results in data:
+        return {}
+    if not isinstance(results, list):
+        where = f"no list {profile.results!r}" if profile.results else "no list"
+        kind = (
+            f"an object with {', '.join(map(repr, sorted(data)))}" if isinstance(data, Mapping) else type(data).__name__
+        )
+        msg = f"{name} answered {kind} and {where}. Is it this provider's endpoint?"
+        raise EndpointError(msg, provider=profile.name, status=200)
+    scores: dict[int, float] = {}
+    for place, result in enumerate(results):
+        if not isinstance(result, Mapping) and (profile.index is not None or profile.score is not None):
+            msg = f"{name} answered a {type(result).__name__} in place of result {place}."
+            raise ScoreError(msg)
+        position = place if profile.index is None else _position(profile, result.get(profile.index))
+        if position is None or not 0 <= position < count:
+            msg = f"{name} gave result {place} a position that is none of 0 to {count - 1}; no document was moved."
+            raise ScoreError(msg)
+        if position in scores:
+            msg = f"{name} scored document {position} twice; no document was moved."
+            raise ScoreError(msg)
+        score = result if profile.score is None else result.get(profile.score, ...)
+        if score is None:
+            score = float("nan")  # how JSON writers put it
+        if isinstance(score, bool) or not isinstance(score, (int, float)):
+            msg = (
+                f"{name} gave document {position} a score that is no number ({profile.score or 'the list of scores'})."
+            )
+            raise ScoreError(msg)
+        scores[position] = float(score)
+    return scores
+
+
+def _position(profile: Profile, said: Any) -> int | None:
+    if profile.index_as_text:
+        return int(said) if isinstance(said, str) and said.isascii() and said.isdigit() and len(said) < 10 else None  # noqa: PLR2004
+    return said if isinstance(said, int) and not isinstance(said, bool) else None
+
+
+def usage_of(profile: Profile, data: Any) -> dict[str, float]:
+    """What the answer says that it cost, as far as it does."""
+    said = {name: dig(data, place) for name, place in profile.usage.items()}
+    return {
+        name: value for name, value in said.items() if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+
+
+def failed(
+    profile: Profile, heard: Heard, data: Any, *, host: str, keyed: bool, secrets: Secrets
+) -> EndpointError | None:
+    """What is wrong with an answer, if it is one that says so.
+
+    Args:
+        profile: The provider.
+        heard: The answer.
+        data: Its JSON.
+        host: Who answered, for the message.
+        keyed: Whether a key was sent.
+        secrets: What the message may not hold.
+    """
+    code = dig(data, profile.error_code) if profile.error_code else None
+    if heard.status == 200 and not code and not (data is None and heard.body.strip() != b"null"):  # noqa: PLR2004
+        return None
+    text = secrets.hide(_text(heard, data)[: 4 * _LONGEST])[:_LONGEST]
+    said = f"{heard.status} {_phrase(heard.status)}" if heard.status != 200 else f"code {code}" if code else "no JSON"  # noqa: PLR2004
+    hints = [profile.hints.get(heard.status, ""), _hint(heard, profile, keyed=keyed)]
+    parts = [
+        f"{profile.title or profile.name} ({host}) answered {said}{f': {text}' if text else ''}",
+        *filter(None, hints),
+    ]
+    too_much = heard.status == 413 or (heard.status in _SIZED and _SIZE.search(text) is not None)  # noqa: PLR2004
+    return (TooMuchError if too_much else EndpointError)(
+        ". ".join(part.rstrip(". ") for part in parts) + ".",
+        provider=profile.name,
+        status=heard.status,
+        retry_after=retry_after(heard.headers),
+        retryable=not too_much and heard.status in {*_RETRIED, *profile.retry},
+        request_id=_request_id(heard, data, secrets),
+    )
+
+
+def _text(heard: Heard, data: Any) -> str:
+    """The server's own words, wherever it puts them; never the parts of it that repeat what was sent."""
+    if isinstance(data, str):
+        return data
+    if isinstance(data, Mapping):
+        inner = data.get("error")
+        for place in (
+            inner.get("message") if isinstance(inner, Mapping) else None,
+            data.get("message"),
+            data.get("detail"),
+            inner,
+            data.get("title"),
+            data.get("reason"),
+        ):
+            text = _words(place)
+            if text:
+                return text
+        return ""
+    if data is None and heard.body:
+        text = heard.body[:20_000].decode(errors="replace")
+        text = re.sub(r"<(script|style|head)\b.*?</\1\s*>|<[^<>]*>", " ", text, flags=re.IGNORECASE | re.DOTALL)
+        return " ".join(unescape(text).split())
+    return heard.headers.get("www-authenticate", "")
+
+
+def _words(said: Any) -> str:
+    if isinstance(said, list):  # of pydantic's mistakes; their "input" repeats what was sent
+        mistakes = [one for one in said if isinstance(one, Mapping)]
+        said = "; ".join(f"{'.'.join(map(str, one.get('loc') or ()))}: {one.get('msg')}" for one in mistakes)
+    if isinstance(said, Mapping):
+        said = said.get("error") or said.get("message")
+    return " ".join(said.split()) if isinstance(said, str) else ""
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return {498: "Invalid Token", 499: "Client Closed Request"}.get(status, "")
+
+
+def _hint(heard: Heard, profile: Profile, *, keyed: bool) -> str:
+    if heard.status in {401, 403, 498}:
+        if keyed:
+            return "Check api_key"
+        read = f"; {' or '.join(profile.key_env)} is sent to the provider's own host only" if profile.key_env else ""
+        return f"No key was sent: give api_key=…{read}"
+    if 300 <= heard.status < 400:  # noqa: PLR2004
+        return "Redirects are not followed, since they would take the key along: give the final address as base_url"
+    return {
+        402: "Check the account's billing",
+        404: "Check base_url and model",
+        413: "Set max_documents or max_characters",
+    }.get(heard.status, "")
+
+
+def _request_id(heard: Heard, data: Any, secrets: Secrets) -> str | None:
+    found = [data.get(name) for name in ("id", "request_id", "requestId")] if isinstance(data, Mapping) else []
+    found += [heard.headers.get(name) for name in ("x-request-id", "request-id", "x-amzn-requestid")]
+    text = next((str(one) for one in found if isinstance(one, (str, int))), None)
+    return None if text is None else secrets.hide(text[:80])

@@ -1,0 +1,378 @@
+"""One provider at one address: plans requests, reads answers, tries again. It opens no socket: `Wire` does what it says."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import random
+import re
+import threading
+import time
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from langchain_rerankkit.errors import EndpointError, ScoreError
+from langchain_rerankkit.hosted.addresses import origin
+from langchain_rerankkit.hosted.answers import Heard, Secrets, TooMuchError, dig, failed, parsed, scores_of, usage_of
+from langchain_rerankkit.hosted.auth import Signer
+from langchain_rerankkit.hosted.limits import Breaker, Pace
+from langchain_rerankkit.hosted.profiles import Profile, deep_merge
+
+__all__ = ["Asked", "Call", "Endpoint", "NoAnswerError", "Pause", "Spent", "Steps", "batches"]
+
+_LONGEST_WAIT = 60.0  # seconds that a server may ask to wait
+_LONGEST_BACKOFF = 8.0  # seconds
+_SPLITS = 40  # most refusals of one query's requests that are met by less
+_SHORTEST = 200  # characters below which a refused document is not cut further
+_PAGES = 1000
+_DOWN = {500, 502, 503, 504}
+_logger = logging.getLogger("langchain_rerankkit")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request to send; `Wire` returns a `Heard` or raises `NoAnswerError`.
+
+    Attributes:
+        method: HTTP method.
+        url: Where to.
+        headers: All headers but those of the signer.
+        content: The body.
+        deadline: When its answer is of no use any more, on the clock of `time.monotonic`.
+        signer: Gives further headers.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    content: bytes
+    deadline: float
+    signer: Signer | None
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Time to let pass, in seconds."""
+
+    seconds: float
+
+
+class NoAnswerError(Exception):
+    """A request without an answer.
+
+    Args:
+        message: What happened.
+        retryable: Whether the same request may succeed later.
+        down: Whether it says that the endpoint is not there.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = True, down: bool = True) -> None:
+        self.retryable = retryable
+        self.down = down
+        super().__init__(message)
+
+
+Steps = Generator[Call | Pause, Any, Any]
+
+
+@dataclass
+class Spent:
+    """What one query costs; threads may share it.
+
+    Attributes:
+        documents: Documents that were sent.
+        cached: Documents that needed no sending, since their text was there already.
+        truncated: Positions of documents that were cut.
+        stopped: Set when the query has failed: what is left of it is not sent.
+    """
+
+    documents: int = 0
+    cached: int = 0
+    truncated: set[int] = field(default_factory=set)
+    refusal: TooMuchError | None = None
+    stopped: bool = False
+    requests: int = 0
+    retries: int = 0
+    splits: int = 0
+    fitting: int | None = None  # characters with which a document was taken that had been refused
+    _said: dict[str, float] = field(default_factory=dict)
+    _start: float = field(default_factory=time.perf_counter)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, *, requests: int = 0, retries: int = 0, said: Mapping[str, float] | None = None) -> None:
+        """Count requests, retries, and what an answer says that it cost."""
+        with self._lock:
+            self.requests += requests
+            self.retries += retries
+            for name, value in (said or {}).items():
+                self._said[name] = self._said.get(name, 0) + value
+
+    def usage(self) -> dict[str, Any]:
+        """What it cost so far.
+
+        ``requests``, ``retries``, ``documents`` sent, ``cached`` ones that were not, ``seconds``; and ``tokens``,
+        ``search_units`` and ``cost`` where the provider says them.
+        """
+        with self._lock:
+            usage: dict[str, Any] = {
+                "requests": self.requests,
+                "retries": self.retries,
+                "documents": self.documents,
+                "cached": self.cached,
+                "seconds": round(time.perf_counter() - self._start, 3),
+            }
+            return usage | self._said
+
+
+@dataclass
+class Asked:
+    """One query on its way.
+
+    Attributes:
+        query: The query.
+        texts: What is sent, each text once.
+        top_n: How many scores are wanted; all if None.
+        deadline: When the answer is of no use any more, on the clock of `time.monotonic`.
+        spent: What it costs.
+        secrets: What no message may hold.
+    """
+
+    query: str
+    texts: list[str]
+    top_n: int | None
+    deadline: float
+    spent: Spent
+    secrets: Secrets
+
+
+def batches(texts: Sequence[str], max_documents: int, max_bytes: int) -> list[list[int]]:
+    """Positions of texts, in order, in as few requests as their number and size allow, about equally long ones."""
+    count = math.ceil(len(texts) / max_documents)
+    each = math.ceil(len(texts) / count) if count else 0
+    parts: list[list[int]] = []
+    size = 0
+    for position, text in enumerate(texts):
+        length = len(text) if text.isascii() else len(text.encode())
+        if not parts or len(parts[-1]) >= each or size + length > max_bytes:
+            parts.append([])
+            size = 0
+        parts[-1].append(position)
+        size += length
+    return parts
+
+
+class Endpoint:
+    """What is the same for all queries.
+
+    Args:
+        profile: The provider.
+        url: Where to send requests.
+        model: Name of the model, as the provider wants it.
+        headers: Headers of every request, with the key.
+        key: The key, to keep it out of messages.
+        signer: Signs requests.
+        instruction: What relevance means.
+        options: What else the body says.
+        max_retries: Attempts after the first.
+        backoff: Seconds before the second attempt, doubled for each other one.
+        pace: Requests per minute.
+        breaker: Whether the endpoint is down.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        url: str,
+        *,
+        model: str | None,
+        headers: Mapping[str, str],
+        key: str | None,
+        signer: Signer | None,
+        instruction: str | None,
+        options: Mapping[str, Any],
+        max_retries: int,
+        backoff: float,
+        pace: Pace,
+        breaker: Breaker,
+    ) -> None:
+        self.profile, self.url, self._headers, self.key = profile, url, headers, key
+        self._model, self._instruction, self._options, self._signer = model, instruction, options, signer
+        self._max_retries, self._backoff, self._pace, self._breaker = max_retries, backoff, pace, breaker
+        self._host = urlsplit(url).netloc
+        self._name = f"{profile.title or profile.name} ({self._host})"
+        self._sends_top_n = "'$top_n'" in str(profile.request) or "'$limit'" in str(profile.request)
+
+    def limit(self, deadline: float) -> Steps:
+        """How many documents the server says it takes in a request; None where it does not say."""
+        probe = self.profile.probe
+        if probe is None:
+            return None
+        url = self.url.partition("?")[0].rsplit("/", 1)[0] + probe.path
+        try:
+            heard: Heard = yield Call("GET", url, self._headers, b"", deadline, self._signer)
+        except NoAnswerError:
+            return None  # the request itself will say what is wrong
+        said = dig(parsed(heard), probe.field)
+        return said if isinstance(said, int) and said > 0 else None
+
+    def judge(self, asked: Asked, positions: Sequence[int]) -> Steps:
+        """Scores of some of a query's texts, by their position; none for those that a ``top_n`` leaves out.
+
+        Where the server says that it is too much, the batch is sent in two parts, and a document that is too long alone
+        is cut until it is taken: one document never fails the others.
+        """
+        scores = yield from self._judge(asked, {position: asked.texts[position] for position in positions})
+        return scores
+
+    def _judge(self, asked: Asked, shown: dict[int, str]) -> Steps:
+        spent = asked.spent
+        positions = list(shown)
+        while True:
+            try:
+                answered = yield from self._ask(asked, list(shown.values()))
+            except TooMuchError as error:
+                spent.splits += 1
+                if spent.splits > _SPLITS:
+                    raise
+                spent.refusal = error
+            else:
+                return {positions[place]: score for place, score in answered.items()}
+            if len(shown) == 1:
+                length = len(shown[positions[0]])
+                if length <= _SHORTEST:
+                    return {}
+                spent.fitting = min(length // 2, spent.fitting or length)
+            fitting = spent.fitting
+            if fitting is None or all(len(text) <= fitting for text in shown.values()):
+                break
+            spent.truncated |= {position for position, text in shown.items() if len(text) > fitting}
+            shown = {position: text[:fitting] for position, text in shown.items()}
+        scores: dict[int, float] = {}
+        for part in _halves(shown):
+            scores |= yield from self._judge(asked, part)
+        return scores
+
+    def _ask(self, asked: Asked, texts: list[str]) -> Steps:
+        count = len(texts)
+        wanted = min(asked.top_n or count, count)
+        profile = self.profile
+        body = profile.body(
+            asked.query,
+            texts,
+            model=self._model,
+            top_n=None if asked.top_n is None else wanted,
+            instruction=self._instruction,
+        )
+        body = deep_merge(body, self._options)
+        scores: dict[int, float] = {}
+        for _ in range(_PAGES):
+            content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+            data = yield from self._exchange(asked, content)
+            asked.spent.add(said=usage_of(profile, data))
+            page = scores_of(profile, data, count)
+            if page.keys() & scores.keys():
+                msg = f"{self._name} scored a document on two pages; no document was moved."
+                raise ScoreError(msg)
+            scores |= page
+            token = dig(data, profile.next_page) if profile.next_page else None
+            if not token or len(scores) >= count:
+                break
+            body[str(profile.next_page)] = token
+        if len(scores) != count and not (self._sends_top_n and len(scores) == wanted):
+            msg = f"{self._name} scored {len(scores)} of {count} documents; none was dropped."
+            raise ScoreError(msg)
+        return scores
+
+    def _exchange(self, asked: Asked, content: bytes) -> Steps:
+        """One request until its answer: paced, and tried again where that makes sense."""
+        for attempt in range(self._max_retries + 1):
+            yield from self._admit(asked)
+            error = yield from self._attempt(asked, content)
+            if not isinstance(error, EndpointError):
+                return error
+            wait = error.retry_after
+            if wait is None:
+                wait = min(_LONGEST_BACKOFF, self._backoff * 2**attempt) * random.uniform(0.5, 1.0)  # noqa: S311
+            if not error.retryable or attempt == self._max_retries or wait > _LONGEST_WAIT:
+                raise error from None
+            if time.monotonic() + wait > asked.deadline:
+                raise error from None
+            _logger.debug("%s: attempt %d failed (%s), again in %.2f s.", self._name, attempt + 1, error.status, wait)
+            asked.spent.add(retries=1)
+            yield Pause(wait)
+        return None
+
+    def _admit(self, asked: Asked) -> Steps:
+        down = self._breaker.closed_for()
+        if down:
+            msg = f"{self._name} failed several times in a row and is not asked again for {down:.1f} s."
+            raise EndpointError(msg, provider=self.profile.name, retry_after=down, retryable=True)
+        now = time.monotonic()
+        wait = self._pace.reserve(asked.deadline)
+        if now + wait > asked.deadline:
+            msg = f"{self._name} was not asked: the deadline comes before requests_per_minute allows a request ({wait:.1f} s)."
+            raise EndpointError(msg, provider=self.profile.name, retry_after=wait, retryable=True)
+        if wait:
+            yield Pause(wait)
+        if asked.spent.stopped:
+            msg = f"{self._name} was not asked, since the query has failed already."
+            raise EndpointError(msg, provider=self.profile.name)
+
+    def _attempt(self, asked: Asked, content: bytes) -> Steps:
+        """What one request brings: JSON, or an error."""
+        asked.spent.add(requests=1)
+        try:
+            heard: Heard = yield Call("POST", self.url, self._headers, content, asked.deadline, self._signer)
+            if self.profile.poll is not None and heard.status == self.profile.poll.status:
+                heard = yield from self._polled(heard, asked.deadline)
+        except NoAnswerError as failure:
+            if failure.down:
+                self._breaker.record(alive=False)
+            msg = f"{self._name} {asked.secrets.hide(str(failure))}."
+            return EndpointError(msg, provider=self.profile.name, retryable=failure.retryable)
+        data = parsed(heard)
+        error = failed(
+            self.profile,
+            heard,
+            data,
+            host=self._host,
+            keyed=self.key is not None or self._signer is not None,
+            secrets=asked.secrets,
+        )
+        sized = isinstance(error, TooMuchError) or (error is not None and error.retry_after is not None)
+        self._breaker.record(alive=sized or heard.status not in _DOWN)
+        return data if error is None else error
+
+    def _polled(self, heard: Heard, deadline: float) -> Steps:
+        """The answer that comes later."""
+        poll = self.profile.poll
+        identifier = heard.headers.get(poll.header.lower(), "") if poll else ""
+        if poll is None or not re.fullmatch(r"[\w-]{1,100}", identifier):
+            msg = f"answered {heard.status} without saying where its answer will be"
+            raise NoAnswerError(msg, retryable=False, down=False)
+        parts = urlsplit(poll.url.replace("{id}", identifier))
+        # The key goes to the provider's other host only if it came from this provider's own one.
+        own = parts.netloc and self.profile.url and origin(self.profile.url) == origin(self.url)
+        target = parts.geturl() if own else f"{urlsplit(self.url).scheme}://{self._host}{parts.path}"
+        pause = 0.2
+        while heard.status == poll.status:
+            if time.monotonic() + pause > deadline:
+                msg = "had not finished before the deadline"
+                raise NoAnswerError(msg, down=False)
+            yield Pause(pause)
+            pause = min(2.0, pause * 1.5)
+            heard = yield Call("GET", target, self._headers, b"", deadline, self._signer)
+        return heard
+
+
+def _halves(shown: Mapping[int, str]) -> list[dict[int, str]]:
+    """Two parts of about as many characters, the long documents in one: what is too long is soon alone."""
+    ordered = sorted(shown, key=lambda position: len(shown[position]), reverse=True)
+    half, taken, count = sum(map(len, shown.values())) / 2, 0, 0
+    while count < len(ordered) - 1 and (not count or taken + len(shown[ordered[count]]) <= half):
+        taken += len(shown[ordered[count]])
+        count += 1
+    return [{position: shown[position] for position in sorted(part)} for part in (ordered[:count], ordered[count:])]

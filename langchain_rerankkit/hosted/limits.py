@@ -1,0 +1,79 @@
+"""What keeps an endpoint from being asked too often, or while it is down. Threads may share both."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+__all__ = ["Breaker", "Pace"]
+
+_MINUTE = 60.0
+
+
+class Pace:
+    """No more than so many requests in any minute.
+
+    Args:
+        per_minute: Most requests; None for no limit.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(self, per_minute: int | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._times: deque[float] | None = None if per_minute is None else deque(maxlen=per_minute)
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def reserve(self, latest: float = float("inf")) -> float:
+        """Take the next free place.
+
+        Args:
+            latest: Time of the clock after which the place is of no use; it is not taken then.
+
+        Returns:
+            Seconds until that place.
+        """
+        if self._times is None:
+            return 0.0
+        with self._lock:
+            now = self._clock()
+            full = len(self._times) == self._times.maxlen
+            place = max(now, self._times[0] + _MINUTE) if full else now
+            if place <= latest:
+                self._times.append(place)
+            return place - now
+
+
+class Breaker:
+    """Says no while an endpoint is down: after so many failures in a row, but for one trial every so many seconds.
+
+    Args:
+        failures: Failures in a row; None for never.
+        seconds: Time between trials.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(self, failures: int | None, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most, self._seconds, self._clock = failures, seconds, clock
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._next_trial = 0.0
+
+    def closed_for(self) -> float:
+        """Seconds until the next trial; 0 where a request may go now."""
+        with self._lock:
+            if self._most is None or self._failures < self._most:
+                return 0.0
+            now = self._clock()
+            if now < self._next_trial:
+                return self._next_trial - now
+            self._next_trial = now + self._seconds  # this one is the trial
+            return 0.0
+
+    def record(self, *, alive: bool) -> None:
+        """Say how a request went: whether the endpoint is there, whatever it answered."""
+        with self._lock:
+            self._failures = 0 if alive else self._failures + 1
+            if self._failures == self._most:
+                self._next_trial = self._clock() + self._seconds

@@ -1,0 +1,373 @@
+"""Sends what an `Endpoint` says, on threads or in an event loop: connections, time-outs, proxies and TLS are here."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import ssl
+import sys
+import threading
+import time
+import weakref
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from langchain_core.runnables.config import ContextThreadPoolExecutor
+
+from langchain_rerankkit._optional import require
+from langchain_rerankkit._steps import advance, gather
+from langchain_rerankkit.errors import EndpointError
+from langchain_rerankkit.hosted.addresses import is_public
+from langchain_rerankkit.hosted.answers import Heard
+from langchain_rerankkit.hosted.endpoint import Call, NoAnswerError, Pause, Spent, Steps
+
+__all__ = ["Job", "Wire", "WireSettings"]
+
+
+@dataclass(frozen=True)
+class WireSettings:
+    """How requests are sent.
+
+    Attributes:
+        timeout: Seconds for connecting, and for each wait for a part of the answer.
+        max_concurrency: Most requests at the same time: of all threads, and in each event loop.
+        max_response_bytes: Most bytes of an answer.
+        proxy: URL of a proxy; by default what the environment says.
+        verify: Whether certificates are checked, or a file or folder of those to trust.
+        allow_private_networks: Whether addresses that are not public may be talked to.
+        client: An ``httpx.Client`` to use.
+        async_client: An ``httpx.AsyncClient`` to use.
+    """
+
+    timeout: float
+    max_concurrency: int
+    max_response_bytes: int
+    proxy: str | None
+    verify: bool | str
+    allow_private_networks: bool
+    client: Any
+    async_client: Any
+
+
+@dataclass
+class Job:
+    """The requests of one query.
+
+    Attributes:
+        steps: What each of them does.
+        spent: What it costs; told when one of them fails, so that the others stop.
+        deadline: When the answer is of no use any more, on the clock of `time.monotonic`.
+        late: The error for that.
+    """
+
+    steps: Sequence[Steps]
+    spent: Spent
+    deadline: float
+    late: Callable[[], EndpointError]
+
+
+@dataclass
+class _Loop:
+    """What belongs to one event loop."""
+
+    client: Any
+    slots: asyncio.Semaphore
+    guard: AsyncGenerator[None, None] | None  # closes the client when the loop ends
+
+
+class Wire:
+    """Open connections.
+
+    Args:
+        settings: How requests are sent.
+    """
+
+    def __init__(self, settings: WireSettings) -> None:
+        self._settings = settings
+        self._httpx = require("httpx", extra="hosted")
+        self._lock = threading.Lock()
+        self._slots = threading.BoundedSemaphore(settings.max_concurrency)
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = weakref.WeakKeyDictionary()
+        self._client: Any = settings.client
+        self._executor: ContextThreadPoolExecutor | None = None
+        self._context: Any = None
+        self._pid = os.getpid()
+
+    # --- on threads -----------------------------------------------------------------------------------------------
+
+    def run(self, jobs: Sequence[Job]) -> list[Any]:
+        """What came of the requests of some queries: for each query a list of results, or an exception."""
+        if len(jobs) == 1 and len(jobs[0].steps) == 1 and jobs[0].deadline == math.inf:
+            try:
+                return [[self.drive(jobs[0].steps[0])]]
+            except Exception as error:  # noqa: BLE001 - the outcome of this query
+                return [error]
+        executor = self._threads()
+        futures = [[executor.submit(self.drive, steps) for steps in job.steps] for job in jobs]
+        return [self._collect(job, mine) for job, mine in zip(jobs, futures, strict=True)]
+
+    @staticmethod
+    def _collect(job: Job, futures: list[Future[Any]]) -> Any:
+        try:
+            # A thread cannot be interrupted: one that is late is left to its time-outs.
+            return [
+                future.result(None if job.deadline == math.inf else job.deadline - time.monotonic())
+                for future in futures
+            ]
+        except FutureTimeoutError:
+            return job.late()
+        except Exception as error:  # noqa: BLE001 - the outcome of this query
+            return error
+        finally:
+            job.spent.stopped = True
+            for future in futures:
+                future.cancel()
+
+    def drive(self, steps: Steps) -> Any:
+        """Do what a generator says until it returns."""
+        done, step = advance(steps)
+        while not done:
+            value, failure = None, None
+            if isinstance(step, Pause):
+                time.sleep(step.seconds)
+            else:
+                try:
+                    value = self._call(step)
+                except NoAnswerError as error:
+                    failure = error
+            done, step = advance(steps, value, failure)
+        return step
+
+    def _call(self, call: Call) -> Heard:
+        client = self._sync_client()
+        if not self._slots.acquire(timeout=None if call.deadline == math.inf else _left(call.deadline)):
+            raise NoAnswerError(_BUSY, down=False)
+        try:
+            response = client.send(self._request(client, call, self._check), stream=True, follow_redirects=False)
+            try:
+                body = bytearray()
+                for piece in response.iter_raw():
+                    self._grown(body, piece, call)
+                return self._heard(response, body)
+            finally:
+                response.close()
+        except Exception as error:  # noqa: BLE001 - told apart there
+            raise self._no_answer(client, error) from None
+        finally:
+            self._slots.release()
+
+    def _threads(self) -> ContextThreadPoolExecutor:
+        with self._lock:
+            if self._executor is None or self._pid != os.getpid():
+                self._sync_reset()
+                self._executor = ContextThreadPoolExecutor(
+                    self._settings.max_concurrency, thread_name_prefix="rerankkit-hosted"
+                )
+                weakref.finalize(self, self._executor.shutdown, wait=False, cancel_futures=True)
+            return self._executor
+
+    def _sync_client(self) -> Any:
+        if self._client is None or self._pid != os.getpid():
+            with self._lock:
+                if self._pid != os.getpid():
+                    self._sync_reset()
+                if self._client is None:
+                    self._client = self._made(self._httpx.Client)
+                    weakref.finalize(self, self._client.close)
+        return self._client
+
+    def _sync_reset(self) -> None:
+        """After a fork: connections and threads are the parent's."""
+        if self._pid != os.getpid():
+            self._pid, self._client, self._executor = os.getpid(), self._settings.client, None
+
+    # --- in an event loop -----------------------------------------------------------------------------------------
+
+    async def arun(self, jobs: Sequence[Job]) -> list[Any]:
+        """What came of the requests of some queries: for each query a list of results, or an exception."""
+        return await gather([self._ajob(job) for job in jobs])
+
+    async def _ajob(self, job: Job) -> Any:
+        try:
+            work = gather([self.adrive(steps) for steps in job.steps])
+            if job.deadline == math.inf:
+                return await work
+            try:
+                return await asyncio.wait_for(work, _left(job.deadline))
+            except asyncio.TimeoutError:
+                return job.late()
+        except Exception as error:  # noqa: BLE001 - the outcome of this query
+            return error
+
+    async def adrive(self, steps: Steps) -> Any:
+        """Do what a generator says until it returns."""
+        done, step = advance(steps)
+        while not done:
+            value, failure = None, None
+            if isinstance(step, Pause):
+                await asyncio.sleep(step.seconds)
+            else:
+                try:
+                    value = await self._acall(step)
+                except NoAnswerError as error:
+                    failure = error
+            done, step = advance(steps, value, failure)
+        return step
+
+    async def _acall(self, call: Call) -> Heard:
+        loop = await self._here()
+        client = loop.client
+        async with loop.slots:
+            try:
+                if call.signer is None:
+                    request = self._request(client, call, self._acheck)
+                else:  # it may ask the vendor for a token
+                    request = await asyncio.to_thread(self._request, client, call, self._acheck)
+                response = await client.send(request, stream=True, follow_redirects=False)
+                try:
+                    body = bytearray()
+                    async for piece in response.aiter_raw():
+                        self._grown(body, piece, call)
+                    return self._heard(response, body)
+                finally:
+                    await response.aclose()
+            except Exception as error:  # noqa: BLE001 - told apart there
+                raise self._no_answer(client, error) from None
+
+    async def _here(self) -> _Loop:
+        running = asyncio.get_running_loop()
+        found = self._loops.get(running)
+        if found is None:
+            with self._lock:
+                found = self._loops.get(running)
+                if found is None:
+                    own = self._settings.async_client is None
+                    client = self._made(self._httpx.AsyncClient) if own else self._settings.async_client
+                    guard = _closing(client) if own else None
+                    found = _Loop(client, asyncio.Semaphore(self._settings.max_concurrency), guard)
+                    for other in [loop for loop in self._loops if loop.is_closed()]:
+                        del self._loops[other]
+                    self._loops[running] = found
+            if found.guard is not None:
+                await anext(found.guard)
+        return found
+
+    # --- for both -------------------------------------------------------------------------------------------------
+
+    def _made(self, kind: Callable[..., Any]) -> Any:
+        settings = self._settings
+        if self._context is None:
+            self._context = _ssl_context(self._httpx, settings.verify)
+        return kind(
+            verify=self._context,
+            proxy=settings.proxy,
+            trust_env=settings.allow_private_networks,  # a proxy of the environment would hide whom it talks to
+            limits=self._httpx.Limits(
+                max_connections=settings.max_concurrency, max_keepalive_connections=settings.max_concurrency
+            ),
+        )
+
+    def _request(self, client: Any, call: Call, check: Callable[..., Any]) -> Any:
+        headers = dict(call.headers)
+        if call.signer is not None:
+            headers |= call.signer(call.method, call.url, headers, call.content)
+        timeout = min(self._settings.timeout, _left(call.deadline))
+        extensions = {} if self._settings.allow_private_networks else {"trace": check}
+        return client.build_request(
+            call.method, call.url, headers=headers, content=call.content, timeout=timeout, extensions=extensions
+        )
+
+    def _grown(self, body: bytearray, piece: bytes, call: Call) -> None:
+        body += piece
+        if len(body) > self._settings.max_response_bytes:
+            msg = f"answered with more than {self._settings.max_response_bytes} bytes"
+            raise NoAnswerError(msg, retryable=False, down=False)
+        if time.monotonic() > call.deadline:
+            msg = "had not finished before the deadline"
+            raise NoAnswerError(msg)
+
+    @staticmethod
+    def _heard(response: Any, body: bytearray) -> Heard:
+        # Compression was declined, since a small answer could unfold without end.
+        if response.headers.get("content-encoding", "identity").lower() not in {"identity", ""}:
+            msg = "answered with compressed data that was not asked for"
+            raise NoAnswerError(msg, retryable=False, down=False)
+        return Heard(response.status_code, response.headers, bytes(body))
+
+    def _no_answer(self, client: Any, error: Exception) -> Exception:
+        """What to make of an error of httpx, or of the package that the user's own client is from."""
+        httpx = sys.modules.get(type(client).__module__.partition(".")[0], self._httpx)
+        if not hasattr(httpx, "TransportError"):
+            httpx = self._httpx
+        if isinstance(error, httpx.TimeoutException):
+            return NoAnswerError(f"did not answer in time ({type(error).__name__})")
+        if isinstance(error, httpx.TransportError):
+            text = str(error)
+            final = isinstance(error, (httpx.LocalProtocolError, httpx.UnsupportedProtocol)) or "CERTIFICATE" in text
+            # Of an error of ours in the request, not even the text: it may quote a header.
+            told = "" if isinstance(error, httpx.LocalProtocolError) else f": {text}"
+            return NoAnswerError(f"could not be reached ({type(error).__name__}{told})", retryable=not final)
+        return error
+
+    def _check(self, event: str, info: dict[str, Any]) -> None:
+        if event == "connection.connect_tcp.complete" and not _public(info["return_value"]):
+            info["return_value"].close()
+            raise NoAnswerError(_PRIVATE, retryable=False, down=False)
+
+    async def _acheck(self, event: str, info: dict[str, Any]) -> None:
+        if event == "connection.connect_tcp.complete" and not _public(info["return_value"]):
+            await info["return_value"].aclose()
+            raise NoAnswerError(_PRIVATE, retryable=False, down=False)
+
+    def close(self) -> None:
+        """Close connections that were opened here; those of event loops when these go on."""
+        with self._lock:
+            client, self._client = self._client, self._settings.client
+            executor, self._executor = self._executor, None
+            self._loops.clear()  # their guards end, and close them
+        if client is not None and client is not self._settings.client:
+            client.close()
+        if executor is not None:
+            executor.shutdown(wait=False)
+
+    async def aclose(self) -> None:
+        """Close connections that were opened here, also those of the running event loop."""
+        here = self._loops.pop(asyncio.get_running_loop(), None)
+        if here is not None and here.guard is not None:
+            await here.guard.aclose()
+        self.close()
+
+
+_BUSY = "was not asked: max_concurrency requests are under way"
+_PRIVATE = "was not asked: its address is not a public one, and allow_private_networks is False"
+
+
+async def _closing(client: Any) -> AsyncGenerator[None, None]:
+    """Closes a client when its event loop ends: loops close the asynchronous generators that are open then."""
+    try:
+        yield
+    finally:
+        await client.aclose()
+
+
+def _left(deadline: float) -> float:
+    return max(0.001, deadline - time.monotonic())
+
+
+def _public(stream: Any) -> bool:
+    address: Iterable[Any] = stream.get_extra_info("server_addr") or ("",)
+    return is_public(str(next(iter(address))))
+
+
+def _ssl_context(httpx: Any, verify: bool | str) -> Any:
+    if isinstance(verify, bool):
+        return httpx.create_ssl_context(verify=verify)
+    path = Path(verify).expanduser()
+    if path.is_dir():
+        return ssl.create_default_context(capath=path)
+    return ssl.create_default_context(cafile=path)

@@ -1,0 +1,361 @@
+"""Reranking by an endpoint on the network: a provider's, or a server of one's own."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from typing_extensions import Self, override
+
+from langchain_rerankkit.base import Reranker
+from langchain_rerankkit.errors import EndpointError
+from langchain_rerankkit.hosted.addresses import address_of, check_url, endpoint_url, is_public
+from langchain_rerankkit.hosted.answers import Secrets
+from langchain_rerankkit.hosted.auth import base_for, is_key, key_for, key_header, signer_for
+from langchain_rerankkit.hosted.endpoint import Asked, Endpoint, Spent, Steps, batches
+from langchain_rerankkit.hosted.limits import Breaker, Pace
+from langchain_rerankkit.hosted.profiles import Profile, load_profile
+from langchain_rerankkit.hosted.wire import Job, Wire, WireSettings
+from langchain_rerankkit.ranking import sigmoid
+from langchain_rerankkit.records import Answer, DetailedScores, ScoreRequest
+
+__all__ = ["HostedReranker"]
+
+_VERSION = "langchain-rerankkit"
+
+
+@dataclass
+class _Ready:
+    """What `HostedReranker._load` makes.
+
+    Attributes:
+        endpoint: What to say.
+        wire: Says it.
+        limit: Most documents of a request, once the server was asked for it.
+    """
+
+    endpoint: Endpoint
+    wire: Wire
+    limit: int | None
+
+
+@dataclass
+class _Sent:
+    """One query on its way, and which of its texts each document has."""
+
+    asked: Asked
+    places: list[int]
+    requests: int = 1
+
+
+class HostedReranker(Reranker):
+    """Reranks by a rerank endpoint of some thirty kinds, or of a kind of yours.
+
+    Documents beyond what the server takes at once are sent in several requests at the same time, and merged. Answers are
+    mapped by index alone and checked: no document is lost, moved or doubled by a wrong answer, which is a `ScoreError`.
+    What fails for a while is tried again, within the ``deadline``, as the server asks; what fails for good is an
+    `EndpointError`, which says what to do and holds neither key nor texts.
+
+    A document that the server finds too long is cut until it is taken (``metadata["rerank"]["truncated"]``), or goes last
+    with the status ``"unjudged"``; it never fails the others. ``metadata["rerank"]["usage"]`` holds ``requests``,
+    ``retries``, ``documents``, ``cached`` (equal texts, sent once), ``seconds``, and ``tokens``, ``search_units`` and
+    ``cost`` where the provider says them.
+
+    Connections are kept between calls, also between those of one event loop; `close`, or leaving a ``with`` block, or
+    `aclose` and ``async with``, closes them.
+    """
+
+    provider: str | Mapping[str, Any] = "custom"
+    """Name of a provider (``"custom"`` is any endpoint of Cohere's shape), the path of a YAML file with the keys of
+    `langchain_rerankkit.hosted.profiles.Profile`, or such keys, with ``like`` as the name of a provider to start from."""
+
+    model: str | None = None
+    """Name of the model; needed by most providers."""
+
+    base_url: str | None = None
+    """Where the endpoint is, with or without the path; by default the provider's own host."""
+
+    api_key: SecretStr | Callable[[], str] | None = None
+    """The key, or a function that returns a token for each request. By default it is read from the provider's environment
+    variable, which goes to the provider's own hosts only."""
+
+    params: Mapping[str, str] = Field(default_factory=dict)
+    """Values beside model and key that a provider needs: ``{"region": …}`` of Bedrock, ``{"project": …}`` of Vertex."""
+
+    instruction: str | None = None
+    """What relevance means, for models that are told."""
+
+    request_options: Mapping[str, Any] = Field(default_factory=dict)
+    """What else the request's body says: ``{"max_tokens_per_doc": 512}``. None takes away what the profile says."""
+
+    activation: Literal["auto", "sigmoid", "identity"] = "auto"
+    """From raw score to score. ``"auto"`` is ``"sigmoid"`` where the provider's scores are logits (NVIDIA, watsonx,
+    llama.cpp), else ``"identity"``. Take ``"identity"`` for a Qwen3-Reranker on llama.cpp."""
+
+    timeout: float = Field(default=30.0, gt=0)
+    """Seconds for connecting, and for each wait for a part of an answer."""
+
+    deadline: float | None = Field(default=None, gt=0)
+    """Seconds for all of a rerank, with its attempts and requests."""
+
+    max_retries: int = Field(default=2, ge=0)
+    """Attempts after the first, for connections that fail and the statuses 408, 429, 500, 502, 503 and 504."""
+
+    backoff: float = Field(default=0.5, ge=0)
+    """Seconds before the second attempt, doubled for each other one up to 8, where the server does not say."""
+
+    max_concurrency: int = Field(default=8, ge=1)
+    """Most requests at the same time: of all threads together, and in each event loop."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    """Most requests in any minute; those above wait, or fail where their deadline comes first."""
+
+    break_after: int | None = Field(default=5, ge=1)
+    """Failures in a row (no answer, or 500 to 504) after which calls fail at once, but for a trial now and then."""
+
+    break_seconds: float = Field(default=30.0, gt=0)
+    """Seconds between such trials."""
+
+    max_documents: int | None = Field(default=None, ge=1)
+    """Most documents of a request; by default what the provider takes."""
+
+    max_characters: int | None = Field(default=None, ge=1)
+    """Most characters of a document that are sent; by default what the provider takes."""
+
+    max_response_bytes: int = Field(default=32 * 2**20, ge=1)
+    """Most bytes of an answer."""
+
+    proxy: SecretStr | None = None
+    """URL of a proxy; by default what the environment says."""
+
+    verify: bool | str = True
+    """Whether certificates are checked, or a file or folder of those to trust."""
+
+    allow_insecure: bool = False
+    """Whether a key may go to another machine without TLS."""
+
+    allow_private_networks: bool = True
+    """Whether the endpoint may have an address that is not public. Say no where users choose ``base_url``: what a name
+    resolves to is checked for every connection, and proxies of the environment are not used."""
+
+    http_client: Any = Field(default=None, exclude=True, repr=False)
+    """An ``httpx.Client`` for calls that are not asynchronous, with time-outs, proxies and TLS of its own."""
+
+    http_async_client: Any = Field(default=None, exclude=True, repr=False)
+    """An ``httpx.AsyncClient`` for those that are; it belongs to one event loop."""
+
+    call_options = Reranker.call_options | {"deadline"}
+
+    # --- checks ---------------------------------------------------------------------------------------------------
+
+    @field_validator("api_key")
+    @classmethod
+    def _check_key(cls, key: Any) -> Any:
+        if isinstance(key, SecretStr) and not is_key(key.get_secret_value()):
+            msg = "api_key holds a space, a line break or another character that no key has."
+            raise ValueError(msg)
+        return key
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        profile = self._profile
+        name = profile.title or profile.name
+        if profile.model == "required" and not self.model:
+            known = f", for example {profile.examples[0]!r}" if profile.examples else ""
+            msg = f"{name} needs a model{known}."
+            raise ValueError(msg)
+        if self.instruction is not None and profile.instruction == "none":
+            msg = f"{name} takes no instruction; put it into the query."
+            raise ValueError(msg)
+        for path in _leaves(self.request_options):
+            if profile.owned(*path):
+                msg = f"request_options cannot set {'.'.join(path)!r}, which is filled in here."
+                raise ValueError(msg)
+        if not self.allow_private_networks and (self.proxy or self.http_client or self.http_async_client):
+            msg = "allow_private_networks=False checks connections that are opened here: a proxy or client must check its own."
+            raise ValueError(msg)
+        if self.base_url is not None:
+            self._check_url(self.base_url)
+        return self
+
+    def _check_url(self, url: str, *, with_key: bool | None = None) -> None:
+        key = self.api_key is not None if with_key is None else with_key
+        check_url(url, with_key=key, allow_insecure=self.allow_insecure)
+        host = urlsplit(url).hostname or ""
+        if not self.allow_private_networks and address_of(host) is not None and not is_public(host):
+            msg = "The address of base_url is not a public one, and allow_private_networks is False."
+            raise ValueError(msg)
+
+    # --- what it is -----------------------------------------------------------------------------------------------
+
+    @property
+    def _profile(self) -> Profile:
+        return load_profile(self.provider).for_model(self.model)
+
+    @property
+    @override
+    def lc_secrets(self) -> dict[str, str]:
+        names = load_profile(self.provider).key_env
+        return {"api_key": names[0] if names else "RERANK_API_KEY", "proxy": "HTTPS_PROXY"}
+
+    @override
+    def _label(self) -> str:
+        return self.model or self._profile.name
+
+    @override
+    def _activate(self, raw_score: float) -> float:
+        logit = self.activation == "sigmoid" or (self.activation == "auto" and self._profile.scores == "logit")
+        return sigmoid(raw_score) if logit else raw_score
+
+    @override
+    def _load(self) -> _Ready:
+        profile = self._profile
+        values = profile.values(self.model, self.params)
+        given = self.api_key.get_secret_value() if isinstance(self.api_key, SecretStr) else self.api_key
+        key = key_for(profile, given, self.base_url)
+        url = endpoint_url(base_for(profile, key, self.base_url).format_map(values), profile.path.format_map(values))
+        self._check_url(url, with_key=key is not None or profile.signer is not None)
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+            "User-Agent": _VERSION,
+            **{name: value.format_map(values) for name, value in profile.headers.items()},
+        }
+        signer = signer_for(profile, key, values)
+        if signer is None and isinstance(key, str):
+            headers |= key_header(profile, key)
+        endpoint = Endpoint(
+            profile,
+            url,
+            model=values["model"],
+            headers=headers,
+            key=key if isinstance(key, str) else None,
+            signer=signer,
+            instruction=self.instruction,
+            options=self.request_options,
+            max_retries=self.max_retries,
+            backoff=self.backoff,
+            pace=Pace(self.requests_per_minute),
+            breaker=Breaker(self.break_after, self.break_seconds),
+        )
+        settings = WireSettings(
+            timeout=self.timeout,
+            max_concurrency=self.max_concurrency,
+            max_response_bytes=self.max_response_bytes,
+            proxy=None if self.proxy is None else self.proxy.get_secret_value(),
+            verify=self.verify,
+            allow_private_networks=self.allow_private_networks,
+            client=self.http_client,
+            async_client=self.http_async_client,
+        )
+        return _Ready(endpoint, Wire(settings), self.max_documents)
+
+    # --- the wire -------------------------------------------------------------------------------------------------
+
+    @override
+    def close(self) -> None:
+        ready = self._once.peek()
+        super().close()
+        if ready is not None:
+            ready.wire.close()
+
+    async def aclose(self) -> None:
+        """Close connections, also those of the running event loop."""
+        ready = self._once.peek()
+        super().close()
+        if ready is not None:
+            await ready.wire.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    @override
+    def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
+        ready: _Ready = self._ready()
+        sent = [self._begin(ready, request) for request in requests]
+        if ready.limit is None:
+            said = ready.wire.drive(ready.endpoint.limit(sent[0].asked.deadline))
+            ready.limit = said or ready.endpoint.profile.max_documents
+        outcomes = ready.wire.run([self._job(ready, one) for one in sent])
+        return [self._finish(one, outcome) for one, outcome in zip(sent, outcomes, strict=True)]
+
+    @override
+    async def _ascore_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
+        ready: _Ready = self._ready()
+        sent = [self._begin(ready, request) for request in requests]
+        if ready.limit is None:
+            said = await ready.wire.adrive(ready.endpoint.limit(sent[0].asked.deadline))
+            ready.limit = said or ready.endpoint.profile.max_documents
+        outcomes = await ready.wire.arun([self._job(ready, one) for one in sent])
+        return [self._finish(one, outcome) for one, outcome in zip(sent, outcomes, strict=True)]
+
+    def _begin(self, ready: _Ready, request: ScoreRequest) -> _Sent:
+        most = self.max_characters or ready.endpoint.profile.max_characters
+        known: dict[str, int] = {}
+        places = [known.setdefault(text if most is None else text[:most], len(known)) for text in request.texts]
+        spent = Spent(documents=len(known), cached=len(places) - len(known))
+        if most is not None:
+            spent.truncated = {place for place, text in zip(places, request.texts, strict=True) if len(text) > most}
+        deadline = math.inf if self.deadline is None else time.monotonic() + self.deadline
+        texts = list(known)
+        secrets = Secrets([ready.endpoint.key or ""], [request.query, *texts])
+        return _Sent(Asked(request.query, texts, self.top_n, deadline, spent, secrets), places)
+
+    def _job(self, ready: _Ready, sent: _Sent) -> Job:
+        endpoint, asked = ready.endpoint, sent.asked
+        parts = batches(asked.texts, ready.limit or endpoint.profile.max_documents, endpoint.profile.max_bytes)
+        sent.requests = len(parts)
+        if len(parts) > 1 and endpoint.profile.listwise:
+            warnings.warn(
+                f"{self._label()} judges the documents of a request beside each other: the scores of {len(parts)} requests "
+                "are merged and not strictly comparable. Give it fewer candidates.",
+                stacklevel=2,
+            )
+        steps: list[Steps] = [endpoint.judge(asked, part) for part in parts]
+        return Job(steps, asked.spent, asked.deadline, self._late)
+
+    def _late(self) -> EndpointError:
+        msg = f"{self._label()} had not answered before the deadline of {self.deadline} s."
+        return EndpointError(msg, provider=self._profile.name, retryable=True)
+
+    def _finish(self, sent: _Sent, outcome: Any) -> Answer | Exception:
+        spent = sent.asked.spent
+        usage = spent.usage()
+        error = outcome if isinstance(outcome, Exception) else None
+        scores: dict[int, float] = {} if error else {place: s for part in outcome for place, s in part.items()}
+        error = error or (None if scores else spent.refusal)
+        if error is not None:
+            error.__dict__["rerank_details"] = {"usage": usage}  # what is spent is spent, though nothing came of it
+            return error
+        details: list[dict[str, Any]] = []
+        for place in sent.places:
+            about: dict[str, Any] = {"usage": copy.copy(usage)}
+            if sent.requests > 1:
+                about["requests"] = sent.requests
+            if place in spent.truncated:
+                about["truncated"] = True
+            details.append(about)
+        return DetailedScores(
+            [scores.get(place, 0.0) for place in sent.places],
+            details,
+            {document for document, place in enumerate(sent.places) if place not in scores},
+        )
+
+
+def _leaves(options: Mapping[str, Any], *path: str) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = []
+    for name, value in options.items():
+        inner = _leaves(value, *path, name) if isinstance(value, Mapping) else []
+        found += inner or [(*path, name)]
+    return found
