@@ -43,6 +43,7 @@ __all__ = ["Reranker"]
 
 _Item = TypeVar("_Item")
 _logger = logging.getLogger("langchain_rerankkit")
+_NOTHING = object()
 _KEPT = ("fallback", "unjudged")  # no min_score cuts what nobody judged
 
 
@@ -465,6 +466,9 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
     def _rank(self, judged: Judged | Exception) -> list[RankedDocument] | Exception:
         if isinstance(judged, Exception):
             return judged
+        positions = best_first(judged.raw_scores)
+        if self.min_score is None:
+            positions = positions[: self.top_n]
         ranked = [
             RankedDocument(
                 document=judged.documents[position],
@@ -476,7 +480,7 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
                 reason=judged.reason,
                 details=judged.details[position] if judged.details else {},
             )
-            for rank, position in enumerate(best_first(judged.raw_scores), start=1)
+            for rank, position in enumerate(positions, start=1)
         ]
         if self.min_score is not None:
             ranked = [line for line in ranked if line.score >= self.min_score or line.status in _KEPT]
@@ -505,22 +509,24 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
         if isinstance(ranked, Exception):
             return ranked
         documents = []
+        label = self._label()
         for line in ranked:
-            metadata = {key: value for key, value in line.document.metadata.items() if key != "relevance_score"}
+            metadata = dict(line.document.metadata)
+            previous = metadata.pop("relevance_score", _NOTHING)
             if self.details or line.status != "ok":
                 details: dict[str, Any] = {
-                    "model": self._label(),
+                    "model": label,
                     "rank": line.rank,
                     "previous_rank": line.previous_rank,
                     "status": line.status,
+                    **line.details,
                 }
-                details.update(line.details)
                 if line.reason is not None:
                     details["reason"] = line.reason
                 if line.raw_score != line.score:
                     details["raw_score"] = line.raw_score
-                if "relevance_score" in line.document.metadata:
-                    details["previous_score"] = line.document.metadata["relevance_score"]
+                if previous is not _NOTHING:
+                    details["previous_score"] = previous
                 metadata["rerank"] = details
             metadata["relevance_score"] = line.score  # last, so that a stale one can never win
             documents.append(line.document.model_copy(update={"metadata": metadata}))

@@ -39,7 +39,7 @@ class RerankInput(TypedDict):
     documents: Sequence[Document]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RankedDocument:
     """One line of a ranking.
 

@@ -14,10 +14,9 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from http import HTTPStatus
 from typing import Any
 
-from tests.rerank_server import Reply, Request
+from tests.rerank_server import REASONS, Reply, Request
 
 Pairs = list[tuple[Any, Any]]
 _WORD = re.compile(r"\w+")
@@ -247,10 +246,14 @@ class Fake:
         return {"results": call.results}
 
 
+def _phrase(status: int) -> str:
+    return REASONS.get(status, "Unknown")
+
+
 def _kind(status: int) -> str:
     """`NotFoundError` of 404."""
     known = {401: "AuthenticationError", 429: "RateLimitError"}
-    return known.get(status) or HTTPStatus(status).phrase.title().replace(" ", "") + "Error"
+    return known.get(status) or _phrase(status).title().replace(" ", "") + "Error"
 
 
 class Flat(Fake):
@@ -911,7 +914,7 @@ class Isaacus(Fake):
     score = "score"
 
     def error(self, status: int, message: str) -> Reply:
-        problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": message}
+        problem = {"type": "about:blank", "title": _phrase(status), "status": status, "detail": message}
         headers = {"Content-Type": "application/problem+json"}
         return Reply({**problem, "instance": None}, status, headers)
 
@@ -961,7 +964,7 @@ class Nvidia(Fake):
         headers = {"WWW-Authenticate": f'Bearer error="{message}"'} if status == 401 else {}
         if self.bare and status == 401:
             return Reply(b"", 401, headers)
-        title = HTTPStatus(status).phrase
+        title = _phrase(status)
         return Reply({"status": status, "title": title, "detail": message, "requestId": "5f0e"}, status, headers)
 
     def __call__(self, request: Request) -> Reply:
@@ -1128,7 +1131,7 @@ class Watsonx(Fake):
     score = "score"
 
     def error(self, status: int, message: str) -> Reply:
-        code = HTTPStatus(status).name.lower()
+        code = _phrase(status).lower().replace(" ", "_")
         errors = [{"code": code, "message": message, "more_info": "https://cloud.ibm.com/apidocs/watsonx-ai"}]
         return Reply({"errors": errors, "trace": "4c2f", "status_code": status}, status)
 

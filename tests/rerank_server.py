@@ -94,14 +94,54 @@ class Server:
 
 
 class _Site:
-    """What the connections of one server share; used by the server's thread only."""
+    """Takes the connections of one server, and is what they share; used by the server's thread only.
 
-    def __init__(self, app: Callable[[Request], Reply], loop: asyncio.AbstractEventLoop, keep: bool) -> None:
-        self.app, self.loop, self.keep = app, loop, keep
+    Accepting is not left to asyncio's own server, which leaks what arrives while it closes.
+    """
+
+    def __init__(
+        self,
+        app: Callable[[Request], Reply],
+        listener: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        tls: ssl.SSLContext | None,
+        keep: bool,
+    ) -> None:
+        self.app, self.listener, self.loop, self.tls, self.keep = app, listener, loop, tls, keep
         self.seen = Server()
         self.busy = 0
+        self.opening: set[asyncio.Task] = set()
         self.open: set[_Connection] = set()
         self.failures: list[Exception] = []
+
+    def accept(self) -> None:
+        for _ in range(100):
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return  # no more for now
+            client.settimeout(0)
+            task = self.loop.create_task(
+                self.loop.connect_accepted_socket(lambda: _Connection(self), client, ssl=self.tls)
+            )
+            self.opening.add(task)
+            task.add_done_callback(self.opened)
+
+    def opened(self, task: asyncio.Task) -> None:
+        self.opening.discard(task)
+        if not task.cancelled():
+            task.exception()  # a handshake that failed is the client's business
+
+    async def stop(self) -> None:
+        self.loop.remove_reader(self.listener)
+        self.listener.close()
+        await asyncio.sleep(0)  # lets those that have just arrived begin, so that they own their sockets
+        for task in list(self.opening):
+            task.cancel()
+        for _ in range(10):
+            for connection in list(self.open):
+                connection.transport.abort()
+            await asyncio.sleep(0)
 
 
 class _Connection(asyncio.Protocol):
@@ -255,48 +295,18 @@ def serve(
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*tls)
     listener = socket.create_server(("127.0.0.1", port), backlog=4096)
-    listener.setblocking(False)
+    listener.settimeout(0)
     loop = _new_loop()
-    site = _Site(app, loop, keep)
+    site = _Site(app, listener, loop, context, keep)
     site.seen.url = f"{'https' if tls else 'http'}://127.0.0.1:{listener.getsockname()[1]}"
-
-    opening: set[asyncio.Task] = set()
-
-    def accept() -> None:
-        """Not left to asyncio's own server, which leaks what arrives while it closes."""
-        for _ in range(100):
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return  # no more for now
-            client.setblocking(False)
-            task = loop.create_task(loop.connect_accepted_socket(lambda: _Connection(site), client, ssl=context))
-            opening.add(task)
-            task.add_done_callback(opened)
-
-    def opened(task: asyncio.Task) -> None:
-        opening.discard(task)
-        if not task.cancelled():
-            task.exception()  # a handshake that failed is the client's business
-
-    async def stop() -> None:
-        loop.remove_reader(listener)
-        listener.close()
-        await asyncio.sleep(0)  # lets those that have just arrived begin, so that they own their sockets
-        for task in list(opening):
-            task.cancel()
-        for _ in range(10):
-            for connection in list(site.open):
-                connection.transport.abort()
-            await asyncio.sleep(0)
 
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    loop.call_soon_threadsafe(loop.add_reader, listener, accept)
+    loop.call_soon_threadsafe(loop.add_reader, listener, site.accept)
     try:
         yield site.seen
     finally:
-        asyncio.run_coroutine_threadsafe(stop(), loop).result()
+        asyncio.run_coroutine_threadsafe(site.stop(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

@@ -22,7 +22,7 @@ _PIECE = 12  # a quotation is found by pieces of so many characters
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))")
 _SIZE = re.compile(
     r"too (?:large|long|big|many)|exceed|maximum|longer than|context (?:length|size|window)|batch size|limit of \d|"
-    r"(?:length|token|size|document|text)s? limit",
+    r"(?:length|token|size|document|text)s? limit|at most \d+ (?:items|characters)",
     re.IGNORECASE,
 )
 _RETRIED = {408, 429, 500, 502, 503, 504}
@@ -167,12 +167,17 @@ def _position(profile: Profile, said: Any) -> int | None:
     return said if isinstance(said, int) and not isinstance(said, bool) else None
 
 
-def usage_of(profile: Profile, data: Any) -> dict[str, float]:
+def usage_of(profile: Profile, data: Any, headers: Mapping[str, str]) -> dict[str, float]:
     """What the answer says that it cost, as far as it does."""
-    said = {name: dig(data, place) for name, place in profile.usage.items()}
-    return {
-        name: value for name, value in said.items() if isinstance(value, (int, float)) and not isinstance(value, bool)
-    }
+    usage: dict[str, float] = {}
+    for name, place in profile.usage.items():
+        header = place.removeprefix("header ")
+        said = headers.get(header) if header != place else dig(data, place)
+        if isinstance(said, str) and said.isascii() and said.isdigit():
+            said = int(said[:15])
+        if isinstance(said, (int, float)) and not isinstance(said, bool):
+            usage[name] = said
+    return usage
 
 
 def failed(
@@ -216,7 +221,8 @@ def _text(heard: Heard, data: Any) -> str:
     if isinstance(data, Mapping):
         inner = data.get("error")
         for place in (
-            inner.get("message") if isinstance(inner, Mapping) else None,
+            inner.get("message") or inner.get("reason") if isinstance(inner, Mapping) else None,
+            data.get("errors"),
             data.get("message"),
             data.get("detail"),
             inner,
@@ -235,12 +241,18 @@ def _text(heard: Heard, data: Any) -> str:
 
 
 def _words(said: Any) -> str:
-    if isinstance(said, list):  # of pydantic's mistakes; their "input" repeats what was sent
-        mistakes = [one for one in said if isinstance(one, Mapping)]
-        said = "; ".join(f"{'.'.join(map(str, one.get('loc') or ()))}: {one.get('msg')}" for one in mistakes)
+    if isinstance(said, list):  # of pydantic's mistakes, say; their "input" repeats what was sent
+        said = "; ".join(filter(None, map(_mistake, said)))
     if isinstance(said, Mapping):
         said = said.get("error") or said.get("message")
     return " ".join(said.split()) if isinstance(said, str) else ""
+
+
+def _mistake(one: Any) -> str:
+    if not isinstance(one, Mapping):
+        return ""
+    where = ".".join(map(str, one.get("loc") or ()))
+    return f"{where}: {one['msg']}" if where and one.get("msg") else str(one.get("msg") or one.get("message") or "")
 
 
 def _phrase(status: int) -> str:

@@ -138,9 +138,9 @@ def google(_: Mapping[str, str], __: str | None) -> Signer:
     return sign
 
 
-def ibm(_: Mapping[str, str], key: str | None) -> Signer:
+def ibm(params: Mapping[str, str], key: str | None) -> Signer:
     """A token that IBM's identity service gives for an API key."""
-    tokens = require("ibm_cloud_sdk_core", extra="watsonx").IAMTokenManager(key)
+    tokens = require("ibm_cloud_sdk_core", extra="watsonx").IAMTokenManager(key, url=params["iam_url"])
 
     def sign(*_: Any) -> Mapping[str, str]:
         return {"Authorization": f"Bearer {tokens.get_token()}"}

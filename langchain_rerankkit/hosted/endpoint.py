@@ -9,7 +9,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,7 +40,7 @@ class Call:
         method: HTTP method.
         url: Where to.
         headers: All headers but those of the signer.
-        content: The body.
+        content: Writes the body.
         deadline: When its answer is of no use any more, on the clock of `time.monotonic`.
         signer: Gives further headers.
     """
@@ -48,7 +48,7 @@ class Call:
     method: str
     url: str
     headers: Mapping[str, str]
-    content: bytes
+    content: Callable[[], bytes]
     deadline: float
     signer: Signer | None
 
@@ -212,7 +212,7 @@ class Endpoint:
             return None
         url = self.url.partition("?")[0].rsplit("/", 1)[0] + probe.path
         try:
-            heard: Heard = yield Call("GET", url, self._headers, b"", deadline, self._signer)
+            heard: Heard = yield Call("GET", url, self._headers, bytes, deadline, self._signer)
         except NoAnswerError:
             return None  # the request itself will say what is wrong
         said = dig(parsed(heard), probe.field)
@@ -259,19 +259,22 @@ class Endpoint:
         count = len(texts)
         wanted = min(asked.top_n or count, count)
         profile = self.profile
-        body = profile.body(
-            asked.query,
-            texts,
-            model=self._model,
-            top_n=None if asked.top_n is None else wanted,
-            instruction=self._instruction,
-        )
-        body = deep_merge(body, self._options)
+        more: dict[str, Any] = {}
+
+        def content() -> bytes:  # when it is its turn, and not while it waits among thousands
+            body = profile.body(
+                asked.query,
+                texts,
+                model=self._model,
+                top_n=None if asked.top_n is None else wanted,
+                instruction=self._instruction,
+            )
+            body = deep_merge(body, self._options) | more
+            return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
         scores: dict[int, float] = {}
         for _ in range(_PAGES):
-            content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
             data = yield from self._exchange(asked, content)
-            asked.spent.add(said=usage_of(profile, data))
             page = scores_of(profile, data, count)
             if page.keys() & scores.keys():
                 msg = f"{self._name} scored a document on two pages; no document was moved."
@@ -280,13 +283,13 @@ class Endpoint:
             token = dig(data, profile.next_page) if profile.next_page else None
             if not token or len(scores) >= count:
                 break
-            body[str(profile.next_page)] = token
+            more[str(profile.next_page)] = token
         if len(scores) != count and not (self._sends_top_n and len(scores) == wanted):
             msg = f"{self._name} scored {len(scores)} of {count} documents; none was dropped."
             raise ScoreError(msg)
         return scores
 
-    def _exchange(self, asked: Asked, content: bytes) -> Steps:
+    def _exchange(self, asked: Asked, content: Callable[[], bytes]) -> Steps:
         """One request until its answer: paced, and tried again where that makes sense."""
         for attempt in range(self._max_retries + 1):
             yield from self._admit(asked)
@@ -308,7 +311,7 @@ class Endpoint:
     def _admit(self, asked: Asked) -> Steps:
         down = self._breaker.closed_for()
         if down:
-            msg = f"{self._name} failed several times in a row and is not asked again for {down:.1f} s."
+            msg = f"{self._name} is not asked again for {down:.1f} s, since it failed several times: {self._breaker.reason}"
             raise EndpointError(msg, provider=self.profile.name, retry_after=down, retryable=True)
         now = time.monotonic()
         wait = self._pace.reserve(asked.deadline)
@@ -321,7 +324,7 @@ class Endpoint:
             msg = f"{self._name} was not asked, since the query has failed already."
             raise EndpointError(msg, provider=self.profile.name)
 
-    def _attempt(self, asked: Asked, content: bytes) -> Steps:
+    def _attempt(self, asked: Asked, content: Callable[[], bytes]) -> Steps:
         """What one request brings: JSON, or an error."""
         asked.spent.add(requests=1)
         try:
@@ -329,9 +332,10 @@ class Endpoint:
             if self.profile.poll is not None and heard.status == self.profile.poll.status:
                 heard = yield from self._polled(heard, asked.deadline)
         except NoAnswerError as failure:
+            reason = f"{asked.secrets.hide(str(failure))}."
             if failure.down:
-                self._breaker.record(alive=False)
-            msg = f"{self._name} {asked.secrets.hide(str(failure))}."
+                self._breaker.failed(reason)
+            msg = f"{self._name} {reason}"
             return EndpointError(msg, provider=self.profile.name, retryable=failure.retryable)
         data = parsed(heard)
         error = failed(
@@ -342,9 +346,14 @@ class Endpoint:
             keyed=self.key is not None or self._signer is not None,
             secrets=asked.secrets,
         )
-        sized = isinstance(error, TooMuchError) or (error is not None and error.retry_after is not None)
-        self._breaker.record(alive=sized or heard.status not in _DOWN)
-        return data if error is None else error
+        if error is None or heard.status not in _DOWN or error.retry_after is not None or isinstance(error, TooMuchError):
+            self._breaker.alive()
+        else:
+            self._breaker.failed(f"it answered {heard.status}.")
+        if error is not None:
+            return error
+        asked.spent.add(said=usage_of(self.profile, data, heard.headers))
+        return data
 
     def _polled(self, heard: Heard, deadline: float) -> Steps:
         """The answer that comes later."""
@@ -364,7 +373,7 @@ class Endpoint:
                 raise NoAnswerError(msg, down=False)
             yield Pause(pause)
             pause = min(2.0, pause * 1.5)
-            heard = yield Call("GET", target, self._headers, b"", deadline, self._signer)
+            heard = yield Call("GET", target, self._headers, bytes, deadline, self._signer)
         return heard
 
 

@@ -59,6 +59,8 @@ class Breaker:
         self._lock = threading.Lock()
         self._failures = 0
         self._next_trial = 0.0
+        self.reason = ""
+        """What the last failure was."""
 
     def closed_for(self) -> float:
         """Seconds until the next trial; 0 where a request may go now."""
@@ -71,9 +73,14 @@ class Breaker:
             self._next_trial = now + self._seconds  # this one is the trial
             return 0.0
 
-    def record(self, *, alive: bool) -> None:
-        """Say how a request went: whether the endpoint is there, whatever it answered."""
+    def alive(self) -> None:
+        """The endpoint is there, whatever it answered."""
+        self._failures = 0  # only ever set, and so without the lock
+
+    def failed(self, reason: str) -> None:
+        """The endpoint did not answer, or said that it cannot."""
         with self._lock:
-            self._failures = 0 if alive else self._failures + 1
+            self.reason = reason
+            self._failures += 1
             if self._failures == self._most:
                 self._next_trial = self._clock() + self._seconds

@@ -143,7 +143,7 @@ class Profile(BaseModel):
     """Whether a document's score depends on which others are in the same request."""
 
     usage: Mapping[str, str] = {}
-    """Where the answer says what it cost: places by ``tokens``, ``search_units`` or ``cost``."""
+    """Where the answer says what it cost: places, or ``header NAME``, by ``tokens``, ``search_units`` or ``cost``."""
 
     error_code: str | None = None
     """Place of a code which is not 0 where an answer of status 200 is an error."""

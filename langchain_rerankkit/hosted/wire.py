@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,8 @@ class _Loop:
 
     client: Any
     slots: asyncio.Semaphore
-    guard: AsyncGenerator[None, None] | None  # closes the client when the loop ends
+    guard: AsyncGenerator[None, None] | None  # closes the client, if that is ours
+    ready: bool = False
 
 
 class Wire:
@@ -95,8 +97,8 @@ class Wire:
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = weakref.WeakKeyDictionary()
         self._client: Any = settings.client
         self._executor: ContextThreadPoolExecutor | None = None
-        self._context: Any = None
         self._pid = os.getpid()
+        weakref.finalize(self, _let_go, self._loops)
 
     # --- on threads -----------------------------------------------------------------------------------------------
 
@@ -248,12 +250,13 @@ class Wire:
                 if found is None:
                     own = self._settings.async_client is None
                     client = self._made(self._httpx.AsyncClient) if own else self._settings.async_client
-                    guard = _closing(client) if own else None
+                    guard = _guard(client) if own else None
                     found = _Loop(client, asyncio.Semaphore(self._settings.max_concurrency), guard)
                     for other in [loop for loop in self._loops if loop.is_closed()]:
                         del self._loops[other]
                     self._loops[running] = found
-            if found.guard is not None:
+            if found.guard is not None and not found.ready:
+                found.ready = True
                 await anext(found.guard)
         return found
 
@@ -261,10 +264,8 @@ class Wire:
 
     def _made(self, kind: Callable[..., Any]) -> Any:
         settings = self._settings
-        if self._context is None:
-            self._context = _ssl_context(self._httpx, settings.verify)
         return kind(
-            verify=self._context,
+            verify=_ssl_context(settings.verify),
             proxy=settings.proxy,
             trust_env=settings.allow_private_networks,  # a proxy of the environment would hide whom it talks to
             limits=self._httpx.Limits(
@@ -273,13 +274,13 @@ class Wire:
         )
 
     def _request(self, client: Any, call: Call, check: Callable[..., Any]) -> Any:
-        headers = dict(call.headers)
+        headers, content = dict(call.headers), call.content()
         if call.signer is not None:
-            headers |= call.signer(call.method, call.url, headers, call.content)
+            headers |= call.signer(call.method, call.url, headers, content)
         timeout = min(self._settings.timeout, _left(call.deadline))
         extensions = {} if self._settings.allow_private_networks else {"trace": check}
         return client.build_request(
-            call.method, call.url, headers=headers, content=call.content, timeout=timeout, extensions=extensions
+            call.method, call.url, headers=headers, content=content, timeout=timeout, extensions=extensions
         )
 
     def _grown(self, body: bytearray, piece: bytes, call: Call) -> None:
@@ -329,7 +330,7 @@ class Wire:
         with self._lock:
             client, self._client = self._client, self._settings.client
             executor, self._executor = self._executor, None
-            self._loops.clear()  # their guards end, and close them
+        _let_go(self._loops)
         if client is not None and client is not self._settings.client:
             client.close()
         if executor is not None:
@@ -347,12 +348,33 @@ _BUSY = "was not asked: max_concurrency requests are under way"
 _PRIVATE = "was not asked: its address is not a public one, and allow_private_networks is False"
 
 
-async def _closing(client: Any) -> AsyncGenerator[None, None]:
-    """Closes a client when its event loop ends: loops close the asynchronous generators that are open then."""
-    try:
-        yield
-    finally:
-        await client.aclose()
+_guards: set[AsyncGenerator[None, None]] = set()
+
+
+def _guard(client: Any) -> AsyncGenerator[None, None]:
+    """Closes a client when its event loop ends, since loops close the asynchronous generators that are open then.
+
+    It is held here and not by the `Wire`: the end of a loop would cancel what the garbage collector has begun.
+    """
+
+    async def guard() -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            _guards.discard(made)
+            await client.aclose()
+
+    made = guard()
+    _guards.add(made)
+    return made
+
+
+def _let_go(loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop]) -> None:
+    """Let event loops close the clients that nobody uses any more."""
+    for loop, here in list(loops.items()):
+        if here.guard is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(lambda loop, guard: loop.create_task(guard.aclose()), loop, here.guard)
+    loops.clear()
 
 
 def _left(deadline: float) -> float:
@@ -364,9 +386,11 @@ def _public(stream: Any) -> bool:
     return is_public(str(next(iter(address))))
 
 
-def _ssl_context(httpx: Any, verify: bool | str) -> Any:
+@cache
+def _ssl_context(verify: bool | str) -> Any:  # noqa: FBT001 - httpx's own name for it
+    """Made once: it takes longer than many requests."""
     if isinstance(verify, bool):
-        return httpx.create_ssl_context(verify=verify)
+        return require("httpx", extra="hosted").create_ssl_context(verify=verify)
     path = Path(verify).expanduser()
     if path.is_dir():
         return ssl.create_default_context(capath=path)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -195,9 +195,14 @@ class HostedReranker(Reranker):
 
     # --- what it is -----------------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def _profile(self) -> Profile:
         return load_profile(self.provider).for_model(self.model)
+
+    @override
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        self.__dict__.pop("_profile", None)
 
     @property
     @override
@@ -340,7 +345,7 @@ class HostedReranker(Reranker):
             return error
         details: list[dict[str, Any]] = []
         for place in sent.places:
-            about: dict[str, Any] = {"usage": copy.copy(usage)}
+            about: dict[str, Any] = {"usage": dict(usage)}
             if sent.requests > 1:
                 about["requests"] = sent.requests
             if place in spent.truncated:

@@ -210,7 +210,7 @@ def test_other_routes_and_senseless_bodies_are_refused(name):
 
 @pytest.mark.parametrize("name", FAKES)
 def test_errors_have_a_body_for_any_status(name):
-    for status in (400, 401, 402, 403, 404, 409, 413, 422, 424, 429, 500, 501, 502, 503, 504):
+    for status in (400, 401, 402, 403, 404, 409, 413, 422, 424, 429, 498, 500, 501, 502, 503, 504, 529):
         reply = FAKES[name]().error(status, "sorry")
         assert reply.status == status
         assert b"sorry" in reply.content or status == 401

@@ -1,0 +1,47 @@
+"""Every profile against its provider's fake, over real sockets, in all clauses of the contract."""
+
+import google.auth
+import google.oauth2.credentials
+import pytest
+
+from langchain_rerankkit.hosted.profiles import profile_names
+from langchain_rerankkit.testing import RerankerTests
+from tests.hosted import KEY, NAMED, hosted
+from tests.rerank_fakes import FAKES
+from tests.rerank_server import serve
+
+SAME_WIRE = {"custom": "cohere-shaped", "nvidia-nim": "nvidia"}
+
+
+class Hosted(RerankerTests):
+    provider = ""
+    required_module = "httpx"
+    secrets = (KEY,)
+
+    @pytest.fixture(autouse=True, scope="class")
+    @staticmethod
+    def server(request):
+        with serve(FAKES[request.cls.provider]()) as server:
+            request.cls.url = server.url
+            yield
+
+    @pytest.fixture(autouse=True)
+    @staticmethod
+    def credentials(monkeypatch):
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")
+        account = google.oauth2.credentials.Credentials(token=KEY)
+        monkeypatch.setattr(google.auth, "default", lambda **_: (account, "p"))
+
+    def make_reranker(self, **fields):
+        return hosted(self.provider, self.url, **fields)
+
+
+for _provider in FAKES:
+    _name = f"Test{NAMED.get(_provider, _provider.title().replace('-', '') + 'HostedReranker')}"
+    globals()[_name] = type(_name, (Hosted,), {"provider": _provider, "__test__": True})
+Hosted.__test__ = False
+
+
+def test_every_profile_has_a_fake():
+    assert set(profile_names()) - set(FAKES) == {"custom", "nvidia-nim"}  # Cohere's shape, and NVIDIA's elsewhere
