@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -137,34 +138,33 @@ def scores_of(profile: Profile, data: Any, count: int) -> dict[int, float]:
         )
         msg = f"{name} answered {kind} and {where}. Is it this provider's endpoint?"
         raise EndpointError(msg, provider=profile.name, status=200)
+    index, name_of_score, as_text = profile.index, profile.score, profile.index_as_text
     scores: dict[int, float] = {}
     for place, result in enumerate(results):
-        if not isinstance(result, Mapping) and (profile.index is not None or profile.score is not None):
+        if not isinstance(result, dict) and (index is not None or name_of_score is not None):
             msg = f"{name} answered a {type(result).__name__} in place of result {place}."
             raise ScoreError(msg)
-        position = place if profile.index is None else _position(profile, result.get(profile.index))
+        position = place if index is None else _position(result.get(index), as_text=as_text)
         if position is None or not 0 <= position < count:
             msg = f"{name} gave result {place} a position that is none of 0 to {count - 1}; no document was moved."
             raise ScoreError(msg)
         if position in scores:
             msg = f"{name} scored document {position} twice; no document was moved."
             raise ScoreError(msg)
-        score = result if profile.score is None else result.get(profile.score, ...)
+        score = result if name_of_score is None else result.get(name_of_score, ...)
         if score is None:
-            score = float("nan")  # how JSON writers put it
-        if isinstance(score, bool) or not isinstance(score, (int, float)):
-            msg = (
-                f"{name} gave document {position} a score that is no number ({profile.score or 'the list of scores'})."
-            )
+            score = math.nan  # how JSON writers put it
+        if type(score) is not float and type(score) is not int:  # and no bool
+            msg = f"{name} gave document {position} a score that is no number ({name_of_score or 'the list of scores'})."
             raise ScoreError(msg)
         scores[position] = float(score)
     return scores
 
 
-def _position(profile: Profile, said: Any) -> int | None:
-    if profile.index_as_text:
+def _position(said: Any, *, as_text: bool) -> int | None:
+    if as_text:
         return int(said) if isinstance(said, str) and said.isascii() and said.isdigit() and len(said) < 10 else None  # noqa: PLR2004
-    return said if isinstance(said, int) and not isinstance(said, bool) else None
+    return said if type(said) is int else None  # and no bool
 
 
 def usage_of(profile: Profile, data: Any, headers: Mapping[str, str]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import queue
 import ssl
 import sys
 import threading
@@ -14,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Job:
 
     Attributes:
         steps: What each of them does.
-        spent: What it costs; told when one of them fails, so that the others stop.
+        spent: What it costs; says when one of them failed, so that the others stop.
         deadline: When the answer is of no use any more, on the clock of `time.monotonic`.
         late: The error for that.
     """
@@ -72,14 +73,40 @@ class Job:
     late: Callable[[], EndpointError]
 
 
+class _Lanes:
+    """As many clients of one connection each as there may be requests at the same time, made when they are needed.
+
+    A single client would look through all of its connections at each step of each request: with 64 of them it is ten times
+    slower (``python -m tests.benchmarks.hosted``).
+
+    Args:
+        count: Most requests at the same time.
+        given: The user's client, for all of them.
+        free: An empty stack, of threads or of an event loop: what was used last is taken first, its connection being open.
+    """
+
+    def __init__(self, count: int, given: Any, free: Any) -> None:
+        self.free = free
+        self.own = given is None
+        self.made: list[Any] = []
+        for _ in range(count):
+            free.put_nowait(given)
+
+    def client(self, lane: Any, make: Callable[[], Any]) -> Any:
+        """The client of a lane."""
+        if lane is None:
+            lane = make()
+            self.made.append(lane)
+        return lane
+
+
 @dataclass
 class _Loop:
     """What belongs to one event loop."""
 
-    client: Any
-    slots: asyncio.Semaphore
-    guard: AsyncGenerator[None, None] | None  # closes the client, if that is ours
-    ready: bool = False
+    lanes: _Lanes
+    guard: AsyncGenerator[None, None]  # closes its clients
+    guarded: bool = False
 
 
 class Wire:
@@ -93,12 +120,17 @@ class Wire:
         self._settings = settings
         self._httpx = require("httpx", extra="hosted")
         self._lock = threading.Lock()
-        self._slots = threading.BoundedSemaphore(settings.max_concurrency)
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = weakref.WeakKeyDictionary()
-        self._client: Any = settings.client
         self._executor: ContextThreadPoolExecutor | None = None
-        self._pid = os.getpid()
+        self._begin()
         weakref.finalize(self, _let_go, self._loops)
+
+    def _begin(self) -> None:
+        """Without connections and threads: at first, and after a fork, which leaves them to the parent."""
+        self._pid = os.getpid()
+        self._executor = None
+        self._lanes = _Lanes(self._settings.max_concurrency, self._settings.client, queue.LifoQueue())
+        weakref.finalize(self, _close, self._lanes.made)
 
     # --- on threads -----------------------------------------------------------------------------------------------
 
@@ -110,25 +142,29 @@ class Wire:
             except Exception as error:  # noqa: BLE001 - the outcome of this query
                 return [error]
         executor = self._threads()
-        futures = [[executor.submit(self.drive, steps) for steps in job.steps] for job in jobs]
+        futures = [[executor.submit(self._part, job, steps) for steps in job.steps] for job in jobs]
         return [self._collect(job, mine) for job, mine in zip(jobs, futures, strict=True)]
+
+    def _part(self, job: Job, steps: Steps) -> Any:
+        try:
+            return self.drive(steps)
+        except Exception as error:
+            job.spent.failed = job.spent.failed or error
+            raise
 
     @staticmethod
     def _collect(job: Job, futures: list[Future[Any]]) -> Any:
         try:
             # A thread cannot be interrupted: one that is late is left to its time-outs.
-            return [
-                future.result(None if job.deadline == math.inf else job.deadline - time.monotonic())
-                for future in futures
-            ]
+            endless = job.deadline == math.inf
+            return [future.result(None if endless else job.deadline - time.monotonic()) for future in futures]
         except FutureTimeoutError:
-            return job.late()
+            job.spent.failed = job.late()
         except Exception as error:  # noqa: BLE001 - the outcome of this query
-            return error
-        finally:
-            job.spent.stopped = True
-            for future in futures:
-                future.cancel()
+            job.spent.failed = job.spent.failed or error
+        for future in futures:
+            future.cancel()
+        return job.spent.failed
 
     def drive(self, steps: Steps) -> Any:
         """Do what a generator says until it returns."""
@@ -146,11 +182,14 @@ class Wire:
         return step
 
     def _call(self, call: Call) -> Heard:
-        client = self._sync_client()
-        if not self._slots.acquire(timeout=None if call.deadline == math.inf else _left(call.deadline)):
-            raise NoAnswerError(_BUSY, down=False)
+        lanes = self._here().free
         try:
-            response = client.send(self._request(client, call, self._check), stream=True, follow_redirects=False)
+            lane = lanes.get(timeout=None if call.deadline == math.inf else _left(call.deadline))
+        except queue.Empty:
+            raise NoAnswerError(_BUSY, down=False) from None
+        try:
+            lane = self._lanes.client(lane, partial(self._made, self._httpx.Client))
+            response = lane.send(self._request(lane, call, self._check), stream=True, follow_redirects=False)
             try:
                 body = bytearray()
                 for piece in response.iter_raw():
@@ -159,34 +198,26 @@ class Wire:
             finally:
                 response.close()
         except Exception as error:  # noqa: BLE001 - told apart there
-            raise self._no_answer(client, error) from None
+            raise self._no_answer(lane, error) from None
         finally:
-            self._slots.release()
+            lanes.put(lane)
+
+    def _here(self) -> _Lanes:
+        if self._pid != os.getpid():
+            with self._lock:
+                if self._pid != os.getpid():
+                    self._begin()
+        return self._lanes
 
     def _threads(self) -> ContextThreadPoolExecutor:
+        self._here()
         with self._lock:
-            if self._executor is None or self._pid != os.getpid():
-                self._sync_reset()
+            if self._executor is None:
                 self._executor = ContextThreadPoolExecutor(
                     self._settings.max_concurrency, thread_name_prefix="rerankkit-hosted"
                 )
                 weakref.finalize(self, self._executor.shutdown, wait=False, cancel_futures=True)
             return self._executor
-
-    def _sync_client(self) -> Any:
-        if self._client is None or self._pid != os.getpid():
-            with self._lock:
-                if self._pid != os.getpid():
-                    self._sync_reset()
-                if self._client is None:
-                    self._client = self._made(self._httpx.Client)
-                    weakref.finalize(self, self._client.close)
-        return self._client
-
-    def _sync_reset(self) -> None:
-        """After a fork: connections and threads are the parent's."""
-        if self._pid != os.getpid():
-            self._pid, self._client, self._executor = os.getpid(), self._settings.client, None
 
     # --- in an event loop -----------------------------------------------------------------------------------------
 
@@ -222,43 +253,42 @@ class Wire:
         return step
 
     async def _acall(self, call: Call) -> Heard:
-        loop = await self._here()
-        client = loop.client
-        async with loop.slots:
+        lanes = await self._alanes()
+        lane = await lanes.free.get()
+        try:
+            lane = lanes.client(lane, partial(self._made, self._httpx.AsyncClient))
+            if call.signer is None:
+                request = self._request(lane, call, self._acheck)
+            else:  # it may ask the vendor for a token
+                request = await asyncio.to_thread(self._request, lane, call, self._acheck)
+            response = await lane.send(request, stream=True, follow_redirects=False)
             try:
-                if call.signer is None:
-                    request = self._request(client, call, self._acheck)
-                else:  # it may ask the vendor for a token
-                    request = await asyncio.to_thread(self._request, client, call, self._acheck)
-                response = await client.send(request, stream=True, follow_redirects=False)
-                try:
-                    body = bytearray()
-                    async for piece in response.aiter_raw():
-                        self._grown(body, piece, call)
-                    return self._heard(response, body)
-                finally:
-                    await response.aclose()
-            except Exception as error:  # noqa: BLE001 - told apart there
-                raise self._no_answer(client, error) from None
+                body = bytearray()
+                async for piece in response.aiter_raw():
+                    self._grown(body, piece, call)
+                return self._heard(response, body)
+            finally:
+                await response.aclose()
+        except Exception as error:  # noqa: BLE001 - told apart there
+            raise self._no_answer(lane, error) from None
+        finally:
+            lanes.free.put_nowait(lane)
 
-    async def _here(self) -> _Loop:
+    async def _alanes(self) -> _Lanes:
         running = asyncio.get_running_loop()
-        found = self._loops.get(running)
-        if found is None:
+        here = self._loops.get(running)
+        if here is None:
+            settings = self._settings
+            lanes = _Lanes(settings.max_concurrency, settings.async_client, asyncio.LifoQueue())
+            here = _Loop(lanes, _guard(lanes.made))
             with self._lock:
-                found = self._loops.get(running)
-                if found is None:
-                    own = self._settings.async_client is None
-                    client = self._made(self._httpx.AsyncClient) if own else self._settings.async_client
-                    guard = _guard(client) if own else None
-                    found = _Loop(client, asyncio.Semaphore(self._settings.max_concurrency), guard)
-                    for other in [loop for loop in self._loops if loop.is_closed()]:
-                        del self._loops[other]
-                    self._loops[running] = found
-            if found.guard is not None and not found.ready:
-                found.ready = True
-                await anext(found.guard)
-        return found
+                for loop in [loop for loop in self._loops if loop.is_closed()]:
+                    del self._loops[loop]
+                self._loops[running] = here
+        if not here.guarded:
+            here.guarded = True
+            await anext(here.guard)
+        return here.lanes
 
     # --- for both -------------------------------------------------------------------------------------------------
 
@@ -268,9 +298,7 @@ class Wire:
             verify=_ssl_context(settings.verify),
             proxy=settings.proxy,
             trust_env=settings.allow_private_networks,  # a proxy of the environment would hide whom it talks to
-            limits=self._httpx.Limits(
-                max_connections=settings.max_concurrency, max_keepalive_connections=settings.max_concurrency
-            ),
+            limits=self._httpx.Limits(max_connections=1),
         )
 
     def _request(self, client: Any, call: Call, check: Callable[..., Any]) -> Any:
@@ -326,20 +354,19 @@ class Wire:
             raise NoAnswerError(_PRIVATE, retryable=False, down=False)
 
     def close(self) -> None:
-        """Close connections that were opened here; those of event loops when these go on."""
+        """Close connections that were opened here; those of event loops are closed by them."""
         with self._lock:
-            client, self._client = self._client, self._settings.client
+            made, self._lanes.made = self._lanes.made, []
             executor, self._executor = self._executor, None
+        _close(made)
         _let_go(self._loops)
-        if client is not None and client is not self._settings.client:
-            client.close()
         if executor is not None:
             executor.shutdown(wait=False)
 
     async def aclose(self) -> None:
         """Close connections that were opened here, also those of the running event loop."""
         here = self._loops.pop(asyncio.get_running_loop(), None)
-        if here is not None and here.guard is not None:
+        if here is not None:
             await here.guard.aclose()
         self.close()
 
@@ -351,8 +378,8 @@ _PRIVATE = "was not asked: its address is not a public one, and allow_private_ne
 _guards: set[AsyncGenerator[None, None]] = set()
 
 
-def _guard(client: Any) -> AsyncGenerator[None, None]:
-    """Closes a client when its event loop ends, since loops close the asynchronous generators that are open then.
+def _guard(clients: list[Any]) -> AsyncGenerator[None, None]:
+    """Closes clients when their event loop ends, since loops close the asynchronous generators that are open then.
 
     It is held here and not by the `Wire`: the end of a loop would cancel what the garbage collector has begun.
     """
@@ -362,17 +389,23 @@ def _guard(client: Any) -> AsyncGenerator[None, None]:
             yield
         finally:
             _guards.discard(made)
-            await client.aclose()
+            for client in clients:
+                await client.aclose()
 
     made = guard()
     _guards.add(made)
     return made
 
 
+def _close(clients: list[Any]) -> None:
+    for client in clients:
+        client.close()
+
+
 def _let_go(loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop]) -> None:
     """Let event loops close the clients that nobody uses any more."""
     for loop, here in list(loops.items()):
-        if here.guard is not None and not loop.is_closed():
+        if not loop.is_closed():
             loop.call_soon_threadsafe(lambda loop, guard: loop.create_task(guard.aclose()), loop, here.guard)
     loops.clear()
 
@@ -387,7 +420,7 @@ def _public(stream: Any) -> bool:
 
 
 @cache
-def _ssl_context(verify: bool | str) -> Any:  # noqa: FBT001 - httpx's own name for it
+def _ssl_context(verify: bool | str) -> Any:
     """Made once: it takes longer than many requests."""
     if isinstance(verify, bool):
         return require("httpx", extra="hosted").create_ssl_context(verify=verify)

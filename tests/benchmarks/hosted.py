@@ -46,15 +46,19 @@ def server(*options: str):
             process.wait(10)
 
 
-async def bare(url: str, query: str, documents: list[Document], calls: int, at_once: int) -> None:
+async def bare(
+    url: str, query: str, documents: list[Document], calls: int, at_once: int, top_n: int | None = None
+) -> None:
     """What a careful person writes by hand: post, check the status, read indexes and scores, sort."""
     slots = asyncio.Semaphore(at_once)
     limits = httpx.Limits(max_connections=at_once, max_keepalive_connections=at_once)
+    more = {} if top_n is None else {"top_n": top_n}
     async with httpx.AsyncClient(timeout=30, limits=limits) as client:
 
         async def one() -> None:
             async with slots:
-                body = {"model": "m", "query": query, "documents": [document.page_content for document in documents]}
+                texts = [document.page_content for document in documents]
+                body = {"model": "m", "query": query, "documents": texts, **more}
                 answer = await client.post(f"{url}/v2/rerank", json=body)
                 answer.raise_for_status()
                 results = answer.json()["results"]
@@ -73,25 +77,32 @@ async def ours(reranker: HostedReranker, query: str, documents: list[Document], 
 
 
 def throughput(options: argparse.Namespace) -> None:
-    print(f"| documents x words | at once | bare httpx, calls/s | HostedReranker, calls/s | ratio |\n|---|--:|--:|--:|--:|")
+    print("| documents x words | top_n | at once | bare httpx, calls/s | HostedReranker, calls/s | ratio |")
+    print("|---|--:|--:|--:|--:|--:|")
     with server("--latency", "0.02") as url:
-        for documents, words in ((10, 50), (20, 100), (100, 100)):
+        for count, words, top_n in ((10, 50, None), (20, 100, None), (100, 100, 5), (100, 100, None)):
             for at_once in (1, 8, 64):
-                query, texts = made(documents, words)
+                query, documents = made(count, words)
                 calls = options.calls if at_once > 1 else options.calls // 5
-                reranker = HostedReranker(provider="cohere", model="m", base_url=url, max_concurrency=at_once)
+                reranker = HostedReranker(
+                    provider="cohere", model="m", base_url=url, max_concurrency=at_once, top_n=top_n
+                )
                 seconds: dict[str, list[float]] = {"bare": [], "ours": []}
                 for number in range(options.rounds + 1):
                     for name in ("bare", "ours") if number % 2 else ("ours", "bare"):
                         start = time.perf_counter()
                         if name == "bare":
-                            asyncio.run(bare(url, query, texts, calls, at_once))
+                            asyncio.run(bare(url, query, documents, calls, at_once, top_n))
                         else:
-                            asyncio.run(ours(reranker, query, texts, calls))
+                            asyncio.run(ours(reranker, query, documents, calls))
                         if number:  # the first round warms up
                             seconds[name].append(time.perf_counter() - start)
                 rate = {name: calls / statistics.median(values) for name, values in seconds.items()}
-                print(f"| {documents} x {words} | {at_once} | {rate['bare']:.0f} | {rate['ours']:.0f} | {rate['ours'] / rate['bare']:.2f} |")
+                print(
+                    f"| {count} x {words} | {top_n or 'all'} | {at_once} | {rate['bare']:.0f} | {rate['ours']:.0f} | "
+                    f"{rate['ours'] / rate['bare']:.2f} |",
+                    flush=True,
+                )
 
 
 def main() -> None:
