@@ -54,3 +54,7 @@ def no_shared_models(monkeypatch):
     """As in a fresh process: every model is loaded anew."""
     monkeypatch.setattr(shared, "_models", weakref.WeakValueDictionary())
     monkeypatch.setattr(shared, "_recent", deque(maxlen=2))
+
+
+def pytest_addoption(parser):
+    parser.addoption("--write-fault-table", action="store_true", help="write the table of docs/hosted.md")

@@ -155,7 +155,9 @@ def scores_of(profile: Profile, data: Any, count: int) -> dict[int, float]:
         if score is None:
             score = math.nan  # how JSON writers put it
         if type(score) is not float and type(score) is not int:  # and no bool
-            msg = f"{name} gave document {position} a score that is no number ({name_of_score or 'the list of scores'})."
+            msg = (
+                f"{name} gave document {position} a score that is no number ({name_of_score or 'the list of scores'})."
+            )
             raise ScoreError(msg)
         scores[position] = float(score)
     return scores

@@ -273,7 +273,8 @@ class Endpoint:
                 instruction=self._instruction,
             )
             body = deep_merge(body, self._options) | more
-            return self._write(body)
+            written: bytes = self._write(body)
+            return written
 
         scores: dict[int, float] = {}
         for _ in range(_PAGES):

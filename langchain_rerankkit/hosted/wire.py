@@ -1,4 +1,4 @@
-"""Sends what an `Endpoint` says, on threads or in an event loop: connections, time-outs, proxies and TLS are here."""
+"""Sends what an `Endpoint` says, on threads or in an event loop."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import asyncio
 import math
 import os
 import queue
-import ssl
 import sys
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from langchain_core.runnables.config import ContextThreadPoolExecutor
@@ -26,34 +24,10 @@ from langchain_rerankkit._steps import advance, gather
 from langchain_rerankkit.errors import EndpointError
 from langchain_rerankkit.hosted.addresses import is_public
 from langchain_rerankkit.hosted.answers import Heard
+from langchain_rerankkit.hosted.connections import Lanes, LoopLanes, WireSettings, close_all, let_go, made
 from langchain_rerankkit.hosted.endpoint import Call, NoAnswerError, Pause, Spent, Steps
 
-__all__ = ["Job", "Wire", "WireSettings"]
-
-
-@dataclass(frozen=True)
-class WireSettings:
-    """How requests are sent.
-
-    Attributes:
-        timeout: Seconds for connecting, and for each wait for a part of the answer.
-        max_concurrency: Most requests at the same time: of all threads, and in each event loop.
-        max_response_bytes: Most bytes of an answer.
-        proxy: URL of a proxy; by default what the environment says.
-        verify: Whether certificates are checked, or a file or folder of those to trust.
-        allow_private_networks: Whether addresses that are not public may be talked to.
-        client: An ``httpx.Client`` to use.
-        async_client: An ``httpx.AsyncClient`` to use.
-    """
-
-    timeout: float
-    max_concurrency: int
-    max_response_bytes: int
-    proxy: str | None
-    verify: bool | str
-    allow_private_networks: bool
-    client: Any
-    async_client: Any
+__all__ = ["Job", "Wire"]
 
 
 @dataclass
@@ -73,42 +47,6 @@ class Job:
     late: Callable[[], EndpointError]
 
 
-class _Lanes:
-    """As many clients of one connection each as there may be requests at the same time, made when they are needed.
-
-    A single client would look through all of its connections at each step of each request: with 64 of them it is ten times
-    slower (``python -m tests.benchmarks.hosted``).
-
-    Args:
-        count: Most requests at the same time.
-        given: The user's client, for all of them.
-        free: An empty stack, of threads or of an event loop: what was used last is taken first, its connection being open.
-    """
-
-    def __init__(self, count: int, given: Any, free: Any) -> None:
-        self.free = free
-        self.own = given is None
-        self.made: list[Any] = []
-        for _ in range(count):
-            free.put_nowait(given)
-
-    def client(self, lane: Any, make: Callable[[], Any]) -> Any:
-        """The client of a lane."""
-        if lane is None:
-            lane = make()
-            self.made.append(lane)
-        return lane
-
-
-@dataclass
-class _Loop:
-    """What belongs to one event loop."""
-
-    lanes: _Lanes
-    guard: AsyncGenerator[None, None]  # closes its clients
-    guarded: bool = False
-
-
 class Wire:
     """Open connections.
 
@@ -120,17 +58,17 @@ class Wire:
         self._settings = settings
         self._httpx = require("httpx", extra="hosted")
         self._lock = threading.Lock()
-        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = weakref.WeakKeyDictionary()
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopLanes] = weakref.WeakKeyDictionary()
         self._executor: ContextThreadPoolExecutor | None = None
         self._begin()
-        weakref.finalize(self, _let_go, self._loops)
+        weakref.finalize(self, let_go, self._loops)
 
     def _begin(self) -> None:
         """Without connections and threads: at first, and after a fork, which leaves them to the parent."""
         self._pid = os.getpid()
         self._executor = None
-        self._lanes = _Lanes(self._settings.max_concurrency, self._settings.client, queue.LifoQueue())
-        weakref.finalize(self, _close, self._lanes.made)
+        self._lanes = Lanes(self._settings.max_concurrency, self._settings.client, queue.LifoQueue())
+        weakref.finalize(self, close_all, self._lanes.made)
 
     # --- on threads -----------------------------------------------------------------------------------------------
 
@@ -182,17 +120,18 @@ class Wire:
         return step
 
     def _call(self, call: Call) -> Heard:
-        lanes = self._here().free
+        lanes = self._here()
         try:
-            lane = lanes.get(timeout=None if call.deadline == math.inf else _left(call.deadline))
+            lane = lanes.free.get(timeout=None if call.deadline == math.inf else _left(call.deadline))
         except queue.Empty:
             raise NoAnswerError(_BUSY, down=False) from None
         try:
-            lane = self._lanes.client(lane, partial(self._made, self._httpx.Client))
+            lane = lanes.client(lane, partial(made, self._httpx.Client, self._settings))
             response = lane.send(self._request(lane, call, self._check), stream=True, follow_redirects=False)
             try:
                 body = bytearray()
-                for piece in response.iter_raw():
+                # A hook of the user's client may have read it.
+                for piece in [response.content] if response.is_stream_consumed else response.iter_raw():
                     self._grown(body, piece, call)
                 return self._heard(response, body)
             finally:
@@ -200,9 +139,11 @@ class Wire:
         except Exception as error:  # noqa: BLE001 - told apart there
             raise self._no_answer(lane, error) from None
         finally:
-            lanes.put(lane)
+            over = lanes.leave(lane)
+            if over is not None:
+                over.close()
 
-    def _here(self) -> _Lanes:
+    def _here(self) -> Lanes:
         if self._pid != os.getpid():
             with self._lock:
                 if self._pid != os.getpid():
@@ -256,7 +197,7 @@ class Wire:
         lanes = await self._alanes()
         lane = await lanes.free.get()
         try:
-            lane = lanes.client(lane, partial(self._made, self._httpx.AsyncClient))
+            lane = lanes.client(lane, partial(made, self._httpx.AsyncClient, self._settings))
             if call.signer is None:
                 request = self._request(lane, call, self._acheck)
             else:  # it may ask the vendor for a token
@@ -264,23 +205,28 @@ class Wire:
             response = await lane.send(request, stream=True, follow_redirects=False)
             try:
                 body = bytearray()
-                async for piece in response.aiter_raw():
-                    self._grown(body, piece, call)
+                if response.is_stream_consumed:  # by a hook of the user's client
+                    self._grown(body, response.content, call)
+                else:
+                    async for piece in response.aiter_raw():
+                        self._grown(body, piece, call)
                 return self._heard(response, body)
             finally:
                 await response.aclose()
         except Exception as error:  # noqa: BLE001 - told apart there
             raise self._no_answer(lane, error) from None
         finally:
-            lanes.free.put_nowait(lane)
+            over = lanes.leave(lane)
+            if over is not None:
+                await over.aclose()
 
-    async def _alanes(self) -> _Lanes:
+    async def _alanes(self) -> Lanes:
         running = asyncio.get_running_loop()
         here = self._loops.get(running)
         if here is None:
             settings = self._settings
-            lanes = _Lanes(settings.max_concurrency, settings.async_client, asyncio.LifoQueue())
-            here = _Loop(lanes, _guard(lanes.made))
+            lanes = Lanes(settings.max_concurrency, settings.async_client, asyncio.LifoQueue())
+            here = LoopLanes(lanes)
             with self._lock:
                 for loop in [loop for loop in self._loops if loop.is_closed()]:
                     del self._loops[loop]
@@ -291,15 +237,6 @@ class Wire:
         return here.lanes
 
     # --- for both -------------------------------------------------------------------------------------------------
-
-    def _made(self, kind: Callable[..., Any]) -> Any:
-        settings = self._settings
-        return kind(
-            verify=_ssl_context(settings.verify),
-            proxy=settings.proxy,
-            trust_env=settings.allow_private_networks,  # a proxy of the environment would hide whom it talks to
-            limits=self._httpx.Limits(max_connections=1),
-        )
 
     def _request(self, client: Any, call: Call, check: Callable[..., Any]) -> Any:
         headers, content = dict(call.headers), call.content()
@@ -356,10 +293,9 @@ class Wire:
     def close(self) -> None:
         """Close connections that were opened here; those of event loops are closed by them."""
         with self._lock:
-            made, self._lanes.made = self._lanes.made, []
             executor, self._executor = self._executor, None
-        _close(made)
-        _let_go(self._loops)
+        close_all(self._lanes.close())
+        let_go(self._loops)
         if executor is not None:
             executor.shutdown(wait=False)
 
@@ -375,41 +311,6 @@ _BUSY = "was not asked: max_concurrency requests are under way"
 _PRIVATE = "was not asked: its address is not a public one, and allow_private_networks is False"
 
 
-_guards: set[AsyncGenerator[None, None]] = set()
-
-
-def _guard(clients: list[Any]) -> AsyncGenerator[None, None]:
-    """Closes clients when their event loop ends, since loops close the asynchronous generators that are open then.
-
-    It is held here and not by the `Wire`: the end of a loop would cancel what the garbage collector has begun.
-    """
-
-    async def guard() -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            _guards.discard(made)
-            for client in clients:
-                await client.aclose()
-
-    made = guard()
-    _guards.add(made)
-    return made
-
-
-def _close(clients: list[Any]) -> None:
-    for client in clients:
-        client.close()
-
-
-def _let_go(loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop]) -> None:
-    """Let event loops close the clients that nobody uses any more."""
-    for loop, here in list(loops.items()):
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(lambda loop, guard: loop.create_task(guard.aclose()), loop, here.guard)
-    loops.clear()
-
-
 def _left(deadline: float) -> float:
     return max(0.001, deadline - time.monotonic())
 
@@ -417,14 +318,3 @@ def _left(deadline: float) -> float:
 def _public(stream: Any) -> bool:
     address: Iterable[Any] = stream.get_extra_info("server_addr") or ("",)
     return is_public(str(next(iter(address))))
-
-
-@cache
-def _ssl_context(verify: bool | str) -> Any:
-    """Made once: it takes longer than many requests."""
-    if isinstance(verify, bool):
-        return require("httpx", extra="hosted").create_ssl_context(verify=verify)
-    path = Path(verify).expanduser()
-    if path.is_dir():
-        return ssl.create_default_context(capath=path)
-    return ssl.create_default_context(cafile=path)

@@ -93,16 +93,22 @@ class FallbackReranker(CombiningReranker):
     # --- stages -----------------------------------------------------------------------------------------------------
 
     @override
-    def _load(self) -> ThreadPoolExecutor:
-        """Threads for stages under a deadline: one that is late is left behind, since no thread can be interrupted."""
-        return ThreadPoolExecutor(max_workers=16, thread_name_prefix="rerankkit-stage")
+    def _load(self) -> list[ThreadPoolExecutor]:
+        """Threads for stages under a deadline: one that is late is left behind, since no thread can be interrupted.
+
+        Each stage has its own, so that those that are late do not keep the next stage from its turn.
+        """
+        return [
+            ThreadPoolExecutor(max_workers=16, thread_name_prefix=f"rerankkit-stage-{number}")
+            for number in range(1, len(self.rerankers) + 1)
+        ]
 
     @override
     def close(self) -> None:
         threads = self._once.peek()
         super().close()
-        if threads is not None:
-            threads.shutdown(wait=False)
+        for executor in threads or ():
+            executor.shutdown(wait=False)
 
     @override
     def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
@@ -115,7 +121,7 @@ class FallbackReranker(CombiningReranker):
                 else:
                     context = contextvars.copy_context()
                     judge = partial(context.run, stage.reranker._judge_many, stage.inputs, stage.configs)
-                    judged = self._ready().submit(judge).result(stage.seconds)
+                    judged = self._ready()[stage.number].submit(judge).result(stage.seconds)
             except FutureTimeoutError:
                 judged = None
             done, stage = advance(stages, judged)
@@ -148,7 +154,11 @@ class FallbackReranker(CombiningReranker):
                 seconds = max(0.001, end - time.monotonic()) * shares[number] / sum(shares[number:])
             asked = [requests[position] for position in open_]
             judged = yield _Stage(
-                _hurried(reranker, seconds), [as_input(one) for one in asked], [one.config for one in asked], seconds
+                number,
+                _hurried(reranker, seconds),
+                [as_input(one) for one in asked],
+                [one.config for one in asked],
+                seconds,
             )
             if judged is None:
                 msg = f"{reranker._label()} exceeded its share of the deadline, {seconds:.2f} s."
@@ -170,6 +180,7 @@ class FallbackReranker(CombiningReranker):
 class _Stage:
     """What to ask, and for how many seconds at most."""
 
+    number: int
     reranker: Reranker
     inputs: list[RerankInput]
     configs: list[RunnableConfig | None]

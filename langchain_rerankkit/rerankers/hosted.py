@@ -19,10 +19,11 @@ from langchain_rerankkit.errors import EndpointError
 from langchain_rerankkit.hosted.addresses import address_of, check_url, endpoint_url, is_public
 from langchain_rerankkit.hosted.answers import Secrets
 from langchain_rerankkit.hosted.auth import base_for, is_key, key_for, key_header, signer_for
+from langchain_rerankkit.hosted.connections import WireSettings
 from langchain_rerankkit.hosted.endpoint import Asked, Endpoint, Spent, Steps, batches
 from langchain_rerankkit.hosted.limits import Breaker, Pace
 from langchain_rerankkit.hosted.profiles import Profile, load_profile
-from langchain_rerankkit.hosted.wire import Job, Wire, WireSettings
+from langchain_rerankkit.hosted.wire import Job, Wire
 from langchain_rerankkit.ranking import sigmoid
 from langchain_rerankkit.records import Answer, DetailedScores, ScoreRequest
 

@@ -96,7 +96,7 @@ def test_a_failing_member_fails_its_query_alone(asynchronous):
 
 def test_members_that_cut_or_hide_errors_are_refused():
     for fields in ({"top_n": 3}, {"min_score": 0.1}, {"on_error": "keep_order"}):
-        with pytest.raises(ValidationError, match="on the ensemble"):
+        with pytest.raises(ValidationError, match="on its member"):
             EnsembleReranker(rerankers=[FunctionReranker(function=by_length, **fields)])
     with pytest.raises(ValidationError, match="as many weights"):
         EnsembleReranker(rerankers=[LENGTH], weights=[1.0, 2.0])

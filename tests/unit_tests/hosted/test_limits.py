@@ -1,0 +1,99 @@
+import threading
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langchain_rerankkit.hosted.limits import Breaker, Pace
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@given(st.integers(1, 5), st.lists(st.floats(0, 40), min_size=1, max_size=60))
+def test_no_minute_has_more_than_so_many(per_minute, pauses):
+    clock = Clock()
+    pace = Pace(per_minute, clock)
+    times = []
+    for pause in pauses:
+        clock.now += pause
+        times.append(clock.now + pace.reserve())
+    assert times == sorted(times)
+    for first, later in zip(times, times[per_minute:]):  # noqa: B905 - the second is shorter
+        assert later - first >= 60 - 1e-6
+
+
+@given(st.integers(1, 5), st.lists(st.floats(0, 40), min_size=1, max_size=30))
+def test_nobody_waits_without_need(per_minute, pauses):
+    clock = Clock()
+    pace = Pace(per_minute, clock)
+    times = []
+    for pause in pauses:
+        clock.now += pause
+        wait = pace.reserve()
+        recent = [time for time in times if time > clock.now - 60]
+        assert (wait == 0) == (len(recent) < per_minute)
+        times.append(clock.now + wait)
+
+
+def test_a_place_that_comes_too_late_is_not_taken():
+    clock = Clock()
+    pace = Pace(1, clock)
+    assert pace.reserve() == 0
+    assert pace.reserve(latest=30) == 60
+    assert pace.reserve(latest=60) == 60
+    assert pace.reserve(latest=200) == 120
+
+
+def test_no_limit():
+    assert {Pace(None).reserve() for _ in range(1000)} == {0.0}
+
+
+def test_the_breaker_opens_tries_again_and_closes():
+    clock = Clock()
+    breaker = Breaker(3, 10, clock)
+    for _ in range(2):
+        breaker.failed("gone")
+    assert breaker.closed_for() == 0
+    breaker.alive()
+    for _ in range(3):
+        breaker.failed("gone")
+    assert breaker.closed_for() == 10
+    clock.now = 4
+    assert breaker.closed_for() == 6
+    clock.now = 10
+    assert breaker.closed_for() == 0  # the trial
+    assert breaker.closed_for() == 10  # the others wait for it
+    breaker.failed("still gone")
+    clock.now = 19
+    assert breaker.closed_for() == 1
+    clock.now = 20
+    assert breaker.closed_for() == 0
+    breaker.alive()
+    assert breaker.closed_for() == 0
+    assert breaker.reason == "still gone"
+
+
+def test_one_trial_for_many_threads():
+    clock = Clock()
+    breaker = Breaker(1, 10, clock)
+    breaker.failed("gone")
+    clock.now = 10
+    waits = []
+    threads = [threading.Thread(target=lambda: waits.append(breaker.closed_for())) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert waits.count(0) == 1
+
+
+def test_no_breaker():
+    breaker = Breaker(None, 10)
+    for _ in range(100):
+        breaker.failed("gone")
+    assert breaker.closed_for() == 0

@@ -1,0 +1,239 @@
+import asyncio
+import time
+
+import pytest
+from langchain_core.documents import Document
+from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
+from pydantic import ValidationError
+
+from langchain_rerankkit import (
+    ContextualCompressionRetriever,
+    EndpointError,
+    EnsembleReranker,
+    FallbackReranker,
+    FunctionReranker,
+    LexicalReranker,
+    Reranker,
+    ScoreError,
+)
+from langchain_rerankkit.testing import FixedRetriever, RerankerTests
+from tests.hosted import hosted
+from tests.rerank_fakes import FAKES
+from tests.rerank_server import serve
+
+DOCUMENTS = [
+    Document(page_content=text, id=str(n)) for n, text in enumerate(["bread", "a river", "the city", "a train"])
+]
+INPUT = {"query": "the river in the city", "documents": DOCUMENTS}
+
+
+class Broken(Reranker):
+    """Fails, at once or after a while."""
+
+    seconds: float = 0.0
+
+    def _score(self, query, texts):
+        time.sleep(self.seconds)
+        msg = "out of order"
+        raise RuntimeError(msg)
+
+
+class Slow(Reranker):
+    """Takes its time, and answers."""
+
+    seconds: float = 0.5
+
+    def _score(self, query, texts):
+        time.sleep(self.seconds)
+        return [float(len(text)) for text in texts]
+
+
+class Saturated(Reranker):
+    """A score that is the same for all good ones, as a sigmoid is in the end."""
+
+    def _score(self, query, texts):
+        return [float(n) for n in range(len(texts))]
+
+    def _activate(self, raw_score):
+        return min(1.0, raw_score)
+
+
+class TestFallbackReranker(RerankerTests):
+    loadable = (LexicalReranker,)
+
+    def make_reranker(self, **fields):
+        return FallbackReranker([LexicalReranker(), LexicalReranker()], **{"on_error": "raise"} | fields)
+
+
+class TestFallbackRerankerOfOne(RerankerTests):
+    """With a single stage, whose scores mean something."""
+
+    loadable = (LexicalReranker,)
+
+    def make_reranker(self, **fields):
+        return FallbackReranker([LexicalReranker()], **{"on_error": "raise", "deadline": 30.0} | fields)
+
+
+def both(reranker):
+    """Sync and async must come to the same."""
+    documents = reranker.invoke(INPUT)
+    again = asyncio.run(reranker.ainvoke(INPUT))
+    assert [document.id for document in documents] == [document.id for document in again]
+    for one, other in zip(documents, again, strict=True):
+        for details in (one.metadata["rerank"], other.metadata["rerank"]):
+            details.pop("usage", None)
+        assert one.metadata == other.metadata
+    return documents
+
+
+def test_the_first_one_answers():
+    documents = both(FallbackReranker([LexicalReranker(), Broken()]))
+    assert [document.id for document in documents[:2]] == [
+        document.id for document in LexicalReranker().invoke(INPUT)[:2]
+    ]
+    details = documents[0].metadata["rerank"]
+    assert (details["model"], details["stage"], details["status"]) == ("LexicalReranker", 1, "ok")
+    assert "failed" not in details
+
+
+def test_the_next_one_where_it_fails():
+    documents = both(FallbackReranker([Broken(), LexicalReranker()]))
+    expected = LexicalReranker().invoke(INPUT)
+    assert [document.id for document in documents] == [document.id for document in expected]
+    for document, same in zip(documents, expected, strict=True):
+        details = document.metadata["rerank"]
+        assert document.metadata["relevance_score"] == same.metadata["relevance_score"]
+        assert (details["model"], details["stage"], details["status"]) == ("LexicalReranker", 2, "ok")
+        assert details["failed"] == [{"model": "Broken", "reason": "RuntimeError"}]
+
+
+def test_at_the_end_the_order_that_was_there():
+    documents = both(FallbackReranker([Broken(), Slow(seconds=5)], deadline=0.3, top_n=3))
+    assert [document.id for document in documents] == ["0", "1", "2"]
+    for document in documents:
+        details = document.metadata["rerank"]
+        assert (details["status"], details["reason"]) == ("fallback", "TimeoutError")
+        assert details["failed"] == [
+            {"model": "Broken", "reason": "RuntimeError"},
+            {"model": "Slow", "reason": "TimeoutError"},
+        ]
+
+
+def test_or_the_last_error():
+    for error, reranker in (
+        (RuntimeError, FallbackReranker([LexicalReranker(), Broken()][::-1][:1], keep_order=False)),
+        (TimeoutError, FallbackReranker([Broken(), Slow(seconds=5)], keep_order=False, deadline=0.2)),
+    ):
+        with pytest.raises(error):
+            reranker.invoke(INPUT)
+        with pytest.raises(error):
+            asyncio.run(reranker.ainvoke(INPUT))
+
+
+def test_a_late_stage_leaves_time_for_the_next():
+    """Half of the deadline each, and not all of it for the first (D35)."""
+    reranker = FallbackReranker([Slow(seconds=3), LexicalReranker()], deadline=0.6)
+    for call in (lambda: reranker.invoke(INPUT), lambda: asyncio.run(reranker.ainvoke(INPUT))):
+        start = time.monotonic()
+        documents = call()
+        assert 0.25 < time.monotonic() - start < 0.6
+        assert documents[0].metadata["rerank"]["stage"] == 2
+
+
+def test_shares():
+    reranker = FallbackReranker([Slow(seconds=0.4), LexicalReranker()], deadline=1.0, shares=[9, 1])
+    assert reranker.invoke(INPUT)[0].metadata["rerank"]["stage"] == 1
+    reranker = FallbackReranker([Slow(seconds=0.4), LexicalReranker()], deadline=1.0, shares=[1, 9])
+    assert reranker.invoke(INPUT)[0].metadata["rerank"]["stage"] == 2
+    for fields in ({"shares": [1.0]}, {"shares": [1.0, 0.0], "deadline": 1}, {"shares": [1.0, 1.0]}):
+        with pytest.raises(ValidationError, match="share"):
+            FallbackReranker([Broken(), Broken()], **fields)
+
+
+def test_what_a_stage_leaves_goes_to_the_next():
+    reranker = FallbackReranker([Broken(), Slow(seconds=0.5)], deadline=0.8)
+    assert reranker.invoke(INPUT)[0].metadata["rerank"]["stage"] == 2
+
+
+def test_one_failing_query_of_a_batch_goes_on_alone():
+    asked = []
+
+    def score(query, texts):
+        asked.append(query)
+        if query == "bad":
+            msg = "no"
+            raise ValueError(msg)
+        return [1.0] * len(texts)
+
+    reranker = FallbackReranker([FunctionReranker(function=score), LexicalReranker()])
+    results = reranker.batch([{"query": query, "documents": DOCUMENTS} for query in ("good", "bad", "fine")])
+    assert [result[0].metadata["rerank"]["stage"] for result in results] == [1, 2, 1]
+    assert sorted(asked) == ["bad", "fine", "good"]
+
+
+def test_wrong_answers_are_failures_too():
+    reranker = FallbackReranker([FunctionReranker(function=lambda *_: [1.0]), LexicalReranker()])
+    assert reranker.invoke(INPUT)[0].metadata["rerank"]["failed"] == [{"model": "<lambda>", "reason": "ScoreError"}]
+    with pytest.raises(ScoreError):
+        FallbackReranker([FunctionReranker(function=lambda *_: [1.0])], keep_order=False).invoke(INPUT)
+
+
+def test_saturated_scores_keep_the_order_of_the_raw_ones():
+    documents = FallbackReranker([Saturated()]).invoke(INPUT)
+    assert [document.id for document in documents] == [document.id for document in Saturated().invoke(INPUT)]
+    scores = [document.metadata["relevance_score"] for document in documents]
+    assert scores == pytest.approx([1.0, 1.0, 1.0, 0.0])
+
+
+def test_no_threshold_fits_stages_that_differ():
+    with pytest.raises(ValidationError, match="min_score"):
+        FallbackReranker([LexicalReranker(), Broken()], min_score=0.5)
+    with pytest.raises(ValidationError, match="on its member"):
+        FallbackReranker([LexicalReranker(top_n=3)])
+    with pytest.raises(ValidationError):
+        FallbackReranker([])
+
+
+def test_endpoints_are_told_the_deadline():
+    """So that they do not wait for a second attempt that nobody will hear of; the status says why."""
+    fake = FAKES["cohere"]()
+    with serve(lambda _: fake.error(503, "away")) as server:
+        stages = [hosted("cohere", server.url, backoff=5), LexicalReranker()]
+        with FallbackReranker(stages, deadline=1.0) as reranker:
+            start = time.monotonic()
+            documents = both(reranker)
+            assert time.monotonic() - start < 0.8
+            assert documents[0].metadata["rerank"]["failed"] == [
+                {"model": "some-model", "reason": "EndpointError", "status": 503}
+            ]
+            assert documents[0].metadata["rerank"]["stage"] == 2
+            assert len(server.requests) == 2
+        with hosted("cohere", server.url, backoff=0) as alone, pytest.raises(EndpointError):
+            FallbackReranker([alone], keep_order=False).invoke(INPUT)
+
+
+def test_the_trace_says_it_too():
+    collector = RunCollectorCallbackHandler()
+    FallbackReranker([Broken()]).invoke(INPUT, {"callbacks": [collector]})
+    (run,) = collector.traced_runs
+    details = run.outputs["output"][0].metadata["rerank"]
+    assert (details["status"], details["reason"]) == ("fallback", "RuntimeError")
+
+
+def test_it_is_a_reranker_among_others():
+    fallback = FallbackReranker([Broken(), LexicalReranker()], keep_order=False)
+    assert EnsembleReranker(rerankers=[fallback, LexicalReranker()]).invoke(INPUT)[0].id in {"1", "2"}
+    nested = FallbackReranker([FallbackReranker([Broken()], keep_order=False), LexicalReranker()])
+    assert nested.invoke(INPUT)[0].metadata["rerank"]["stage"] == 2
+    retriever = ContextualCompressionRetriever(
+        base_compressor=FallbackReranker([Broken()], top_n=2), base_retriever=FixedRetriever(documents=DOCUMENTS)
+    )
+    assert [document.id for document in retriever.invoke("river")] == ["0", "1"]
+
+
+def test_late_threads_neither_pile_up_nor_starve_the_next_stage():
+    reranker = FallbackReranker([Slow(seconds=0.5), LexicalReranker()], deadline=0.1)
+    for _ in range(30):
+        assert reranker.invoke(INPUT)[0].metadata["rerank"]["stage"] == 2
+    assert len(reranker._ready()[0]._threads) <= 16
+    reranker.close()
