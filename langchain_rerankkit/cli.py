@@ -25,6 +25,7 @@ _RERANKERS = {
     "embedded": "langchain_rerankkit:EmbeddedReranker",
     "lexical": "langchain_rerankkit:LexicalReranker",
     "cross-encoder": "langchain_rerankkit:CrossEncoderReranker",
+    "hosted": "langchain_rerankkit:HostedReranker",
     "flashrank": "langchain_rerankkit:FlashRankReranker",
     "seq2seq": "langchain_rerankkit:Seq2SeqReranker",
     "rankllm": "langchain_rerankkit:RankLLMReranker",
@@ -48,7 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.run(options)
     except ValidationError as error:
-        mistakes = [f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}" for mistake in error.errors()]
+        mistakes = [
+            ": ".join(filter(None, (".".join(map(str, mistake["loc"])), mistake["msg"].removeprefix("Value error, "))))
+            for mistake in error.errors()
+        ]
         print(f"rerankkit: {'; '.join(mistakes)}", file=sys.stderr)
         return 2
     except (RerankKitError, OSError, ValueError, TypeError) as error:
@@ -73,14 +77,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     rerank.add_argument("query", help="the question")
     rerank.add_argument("file", nargs="?", default="-", help="passages; standard input by default")
-    rerank.add_argument(
+    which = rerank.add_mutually_exclusive_group()
+    which.add_argument(
         "--reranker", default="embedded", help=f"{', '.join(_RERANKERS)}, or package.module:Class of your own"
     )
+    _add_endpoint(rerank, which)
     rerank.add_argument("--model", help="model name or folder, for rerankers that take one")
     rerank.add_argument("--top-n", type=int, help="how many to keep")
     rerank.add_argument("--min-score", type=float, help="lowest score to keep")
     rerank.add_argument("--format", choices=("auto", "jsonl", "text"), default="auto", help="what the lines are")
     rerank.set_defaults(run=_rerank)
+
+    doctor = commands.add_parser(
+        "doctor",
+        help="say what a rerank endpoint answers, how it orders, what it takes and whether its scores are logits",
+        description="Sends three or four small requests to a rerank endpoint and says what it found.",
+    )
+    _add_endpoint(doctor, doctor, required=True)
+    doctor.add_argument("--model", help="model name, where the provider takes one")
+    doctor.add_argument("--limits", action="store_true", help="also try how many documents it takes, up to 1024")
+    doctor.set_defaults(run=_doctor)
 
     bench = commands.add_parser(
         "bench", help="speed, memory and agreement of local cross-encoders, beside other packages that are installed"
@@ -120,6 +136,35 @@ def _parser() -> argparse.ArgumentParser:
     prefetch.add_argument("--revision", help="commit, tag or branch on the hub")
     prefetch.set_defaults(run=_prefetch)
     return parser
+
+
+def _add_endpoint(parser: argparse.ArgumentParser, which: Any, *, required: bool = False) -> None:
+    which.add_argument(
+        "--provider",
+        required=required,
+        help="rerank endpoint to ask: a name such as cohere, tei, vllm, llamacpp, custom, or a YAML file of your own",
+    )
+    parser.add_argument("--base-url", help="address of the endpoint; by default the provider's own")
+    parser.add_argument(
+        "--api-key-env", metavar="NAME", help="environment variable with its key; by default the provider's own"
+    )
+
+
+def _endpoint(options: argparse.Namespace) -> dict[str, Any]:
+    fields = {"provider": options.provider, "base_url": options.base_url}
+    if options.api_key_env:
+        if not os.environ.get(options.api_key_env):
+            msg = f"The environment variable {options.api_key_env} is not set."
+            raise ValueError(msg)
+        fields["api_key"] = os.environ[options.api_key_env]
+    return fields
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from langchain_rerankkit.rerankers.hosted import HostedReranker
+
+    with HostedReranker(**_endpoint(options), model=options.model) as reranker:
+        print(reranker.diagnose(limits=options.limits))
 
 
 def _bench(options: argparse.Namespace) -> None:
@@ -175,7 +220,13 @@ def _demo(_: argparse.Namespace) -> None:
 
 def _rerank(options: argparse.Namespace) -> None:
     fields = {"model": options.model, "top_n": options.top_n, "min_score": options.min_score}
-    reranker = _reranker(options.reranker, {name: value for name, value in fields.items() if value is not None})
+    if options.provider:
+        fields |= _endpoint(options)
+    elif options.base_url or options.api_key_env:
+        msg = "--base-url and --api-key-env need --provider."
+        raise ValueError(msg)
+    spec = "hosted" if options.provider else options.reranker
+    reranker = _reranker(spec, {name: value for name, value in fields.items() if value is not None})
     if options.file == "-":
         documents = list(_documents(sys.stdin, options.format, None))
     else:

@@ -12,7 +12,13 @@ if TYPE_CHECKING:
 
 __all__ = ["EvaluationReport", "Latency", "SystemResult"]
 
-_SPENT = ("calls", "input_tokens", "output_tokens", "repairs", "cost")  # of usage, in the table
+# Of usage, in the table: what a language model's calls cost, and what a rerank endpoint's requests do.
+_SPENT = (
+    *("calls", "input_tokens", "output_tokens", "repairs"),
+    *("requests", "retries", "documents", "cached", "search_units", "tokens"),
+    "cost",
+)
+_RARE = {"retries", "cached"}  # shown where there were any
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,9 @@ class SystemResult:
         rankings: Document ids by question, best first.
         retrieval: Latency of the first stage; None for a ready-made run.
         reranking: Latency of the reranker; None without one.
-        usage: What a language model's calls cost over all questions: ``calls``, ``input_tokens``, ``output_tokens``,
-            ``repairs``, ``cost`` …; None where no language model was asked.
+        usage: What was asked and spent over all questions. Of language models: ``calls``, ``input_tokens``,
+            ``output_tokens``, ``repairs`` …; of endpoints: ``requests``, ``retries``, ``documents``, ``cached``,
+            ``search_units``, ``tokens``; ``cost`` where it is known. None where neither was asked.
     """
 
     name: str
@@ -98,7 +105,7 @@ class EvaluationReport:
     def to_markdown(self) -> str:
         """The table and the notes."""
         metrics = list(self.baseline.scores)
-        spent = [name for name in _SPENT if any(name in (system.usage or {}) for system in self.systems)]
+        spent = [name for name in _SPENT if any(_is_shown(system.usage, name) for system in self.systems)]
         header = [
             "system",
             *metrics,
@@ -122,7 +129,7 @@ class EvaluationReport:
         if any(system.retrieval or system.reranking for system in self.systems):
             lines += ["", "Milliseconds for one question: median / 95th percentile; the first call apart."]
         if spent:
-            lines += ["", "Calls, tokens, repairs and cost of language models: sums over all questions."]
+            lines += ["", "What language models and endpoints were asked and cost: sums over all questions."]
         if self.notes:
             lines += ["", *(f"- {note}" for note in self.notes)]
         return "\n".join(lines)
@@ -132,6 +139,10 @@ class EvaluationReport:
 
     def _repr_markdown_(self) -> str:
         return self.to_markdown()
+
+
+def _is_shown(usage: Mapping[str, float] | None, name: str) -> bool:
+    return usage is not None and name in usage and (name not in _RARE or usage[name] > 0)
 
 
 def _amount(usage: Mapping[str, float] | None, name: str) -> str:

@@ -6,10 +6,9 @@ import logging
 import math
 import random
 import re
-import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,11 +19,13 @@ from langchain_rerankkit.hosted.answers import Heard, Secrets, TooMuchError, dig
 from langchain_rerankkit.hosted.auth import Signer
 from langchain_rerankkit.hosted.limits import Breaker, Pace
 from langchain_rerankkit.hosted.profiles import Profile, deep_merge
+from langchain_rerankkit.hosted.query import Asked, Spent
 
-__all__ = ["Asked", "Call", "Endpoint", "NoAnswerError", "Pause", "Spent", "Steps", "batches"]
+__all__ = ["Call", "Endpoint", "NoAnswerError", "Pause", "Steps"]
 
 _LONGEST_WAIT = 60.0  # seconds that a server may ask to wait
 _LONGEST_BACKOFF = 8.0  # seconds
+_LONGEST_POLL = 300.0  # seconds that an answer may be on its way
 _SPLITS = 40  # most refusals of one query's requests that are met by less
 _SHORTEST = 200  # characters below which a refused document is not cut further
 _PAGES = 1000
@@ -78,94 +79,6 @@ class NoAnswerError(Exception):
 Steps = Generator[Call | Pause, Any, Any]
 
 
-@dataclass
-class Spent:
-    """What one query costs; threads may share it.
-
-    Attributes:
-        documents: Documents that were sent.
-        cached: Documents that needed no sending, since their text was there already.
-        truncated: Positions of documents that were cut.
-        failed: Why the query has failed, if it has: what is left of it is not sent.
-    """
-
-    documents: int = 0
-    cached: int = 0
-    truncated: set[int] = field(default_factory=set)
-    refusal: TooMuchError | None = None
-    failed: Exception | None = None
-    requests: int = 0
-    retries: int = 0
-    splits: int = 0
-    fitting: int | None = None  # characters with which a document was taken that had been refused
-    _said: dict[str, float] = field(default_factory=dict)
-    _start: float = field(default_factory=time.perf_counter)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, *, requests: int = 0, retries: int = 0, said: Mapping[str, float] | None = None) -> None:
-        """Count requests, retries, and what an answer says that it cost."""
-        with self._lock:
-            self.requests += requests
-            self.retries += retries
-            for name, value in (said or {}).items():
-                self._said[name] = self._said.get(name, 0) + value
-
-    def usage(self) -> dict[str, Any]:
-        """What it cost so far.
-
-        ``requests``, ``retries``, ``documents`` sent, ``cached`` ones that were not, ``seconds``; and ``tokens``,
-        ``search_units`` and ``cost`` where the provider says them.
-        """
-        with self._lock:
-            usage: dict[str, Any] = {
-                "requests": self.requests,
-                "retries": self.retries,
-                "documents": self.documents,
-                "cached": self.cached,
-                "seconds": round(time.perf_counter() - self._start, 3),
-            }
-            return usage | self._said
-
-
-@dataclass
-class Asked:
-    """One query on its way.
-
-    Attributes:
-        query: The query.
-        texts: What is sent, each text once.
-        top_n: How many scores are wanted; all if None.
-        deadline: When the answer is of no use any more, on the clock of `time.monotonic`.
-        spent: What it costs.
-        secrets: What no message may hold.
-    """
-
-    query: str
-    texts: list[str]
-    top_n: int | None
-    deadline: float
-    spent: Spent
-    secrets: Secrets
-
-
-def batches(texts: Sequence[str], max_documents: int, max_bytes: int) -> list[list[int]]:
-    """Positions of texts, in order, in as few requests as their number and size allow, about equally long ones."""
-    count = math.ceil(len(texts) / max_documents)
-    each = math.ceil(len(texts) / count) if count else 0
-    if sum(map(len, texts)) * 4 <= max_bytes:  # at most four bytes a character: only the number counts
-        return [list(range(start, min(start + each, len(texts)))) for start in range(0, len(texts), each or 1)]
-    parts: list[list[int]] = []
-    size = 0
-    for position, text in enumerate(texts):
-        length = len(text) if text.isascii() else len(text.encode())
-        if not parts or len(parts[-1]) >= each or size + length > max_bytes:
-            parts.append([])
-            size = 0
-        parts[-1].append(position)
-        size += length
-    return parts
-
-
 class Endpoint:
     """What is the same for all queries.
 
@@ -205,8 +118,8 @@ class Endpoint:
         self._max_retries, self._backoff, self._pace, self._breaker = max_retries, backoff, pace, breaker
         self._write = require("orjson", extra="hosted").dumps  # ten times as fast as json, which is felt here
         self._host = urlsplit(url).netloc
-        self._name = f"{profile.title or profile.name} ({self._host})"
-        self._sends_top_n = "'$top_n'" in str(profile.request) or "'$limit'" in str(profile.request)
+        self.name = f"{profile.title or profile.name} ({self._host})"
+        self.sends_top_n = "'$top_n'" in str(profile.request) or "'$limit'" in str(profile.request)
 
     def limit(self, deadline: float) -> Steps:
         """How many documents the server says it takes in a request; None where it does not say."""
@@ -220,6 +133,21 @@ class Endpoint:
             return None  # the request itself will say what is wrong
         said = dig(parsed(heard), probe.field)
         return said if isinstance(said, int) and said > 0 else None
+
+    def once(
+        self, query: str, texts: list[str], top_n: int | None = None
+    ) -> Generator[Call | Pause, Any, tuple[Heard, Any]]:
+        """One request without another attempt: the answer, and its JSON.
+
+        Raises:
+            EndpointError: If there is none, or it is an error.
+        """
+        asked = Asked(query, texts, top_n, math.inf, Spent(), Secrets([self.key or ""], [query, *texts]))
+        error = yield from self._attempt(asked, self._content(asked, texts, {}))
+        if isinstance(error, EndpointError):
+            raise error
+        heard, data = error
+        return heard, data
 
     def judge(self, asked: Asked, positions: Sequence[int]) -> Steps:
         """Scores of some of a query's texts, by their position; none for those that a ``top_n`` leaves out.
@@ -258,38 +186,39 @@ class Endpoint:
             scores |= yield from self._judge(asked, part)
         return scores
 
-    def _ask(self, asked: Asked, texts: list[str]) -> Steps:
-        count = len(texts)
-        wanted = min(asked.top_n or count, count)
-        profile = self.profile
-        more: dict[str, Any] = {}
-
+    def _content(self, asked: Asked, texts: list[str], more: dict[str, Any]) -> Callable[[], bytes]:
         def content() -> bytes:  # when it is its turn, and not while it waits among thousands
-            body = profile.body(
+            body = self.profile.body(
                 asked.query,
                 texts,
                 model=self._model,
-                top_n=None if asked.top_n is None else wanted,
+                top_n=None if asked.top_n is None else min(asked.top_n, len(texts)),
                 instruction=self._instruction,
             )
-            body = deep_merge(body, self._options) | more
-            written: bytes = self._write(body)
+            written: bytes = self._write(deep_merge(body, self._options) | more)
             return written
 
+        return content
+
+    def _ask(self, asked: Asked, texts: list[str]) -> Steps:
+        count, profile = len(texts), self.profile
+        wanted = min(asked.top_n or count, count)
+        more: dict[str, Any] = {}
+        content = self._content(asked, texts, more)
         scores: dict[int, float] = {}
         for _ in range(_PAGES):
             data = yield from self._exchange(asked, content)
             page = scores_of(profile, data, count)
             if page.keys() & scores.keys():
-                msg = f"{self._name} scored a document on two pages; no document was moved."
+                msg = f"{self.name} scored a document on two pages; no document was moved."
                 raise ScoreError(msg)
             scores |= page
             token = dig(data, profile.next_page) if profile.next_page else None
             if not token or len(scores) >= count:
                 break
             more[str(profile.next_page)] = token
-        if len(scores) != count and not (self._sends_top_n and len(scores) == wanted):
-            msg = f"{self._name} scored {len(scores)} of {count} documents; none was dropped."
+        if len(scores) != count and not (self.sends_top_n and len(scores) == wanted):
+            msg = f"{self.name} scored {len(scores)} of {count} documents; none was dropped."
             raise ScoreError(msg)
         return scores
 
@@ -299,7 +228,9 @@ class Endpoint:
             yield from self._admit(asked)
             error = yield from self._attempt(asked, content)
             if not isinstance(error, EndpointError):
-                return error
+                heard, data = error
+                asked.spent.add(said=usage_of(self.profile, data, heard.headers))
+                return data
             wait = error.retry_after
             if wait is None:
                 wait = min(_LONGEST_BACKOFF, self._backoff * 2**attempt) * random.uniform(0.5, 1.0)  # noqa: S311
@@ -307,7 +238,7 @@ class Endpoint:
                 raise error from None
             if time.monotonic() + wait > asked.deadline:
                 raise error from None
-            _logger.debug("%s: attempt %d failed (%s), again in %.2f s.", self._name, attempt + 1, error.status, wait)
+            _logger.debug("%s: attempt %d failed (%s), again in %.2f s.", self.name, attempt + 1, error.status, wait)
             asked.spent.add(retries=1)
             yield Pause(wait)
         return None
@@ -315,12 +246,12 @@ class Endpoint:
     def _admit(self, asked: Asked) -> Steps:
         down = self._breaker.closed_for()
         if down:
-            msg = f"{self._name} is not asked again for {down:.1f} s, since it failed several times: {self._breaker.reason}"
+            msg = f"{self.name} is not asked again for {down:.1f} s, since it failed several times: {self._breaker.reason}"
             raise EndpointError(msg, provider=self.profile.name, retry_after=down, retryable=True)
         now = time.monotonic()
         wait = self._pace.reserve(asked.deadline)
         if now + wait > asked.deadline:
-            msg = f"{self._name} was not asked: the deadline comes before requests_per_minute allows a request ({wait:.1f} s)."
+            msg = f"{self.name} was not asked: the deadline comes before requests_per_minute allows a request ({wait:.1f} s)."
             raise EndpointError(msg, provider=self.profile.name, retry_after=wait, retryable=True)
         if wait:
             yield Pause(wait)
@@ -338,7 +269,7 @@ class Endpoint:
             reason = f"{asked.secrets.hide(str(failure))}."
             if failure.down:
                 self._breaker.failed(reason)
-            msg = f"{self._name} {reason}"
+            msg = f"{self.name} {reason}"
             return EndpointError(msg, provider=self.profile.name, retryable=failure.retryable)
         data = parsed(heard)
         error = failed(
@@ -358,10 +289,7 @@ class Endpoint:
             self._breaker.alive()
         else:
             self._breaker.failed(f"it answered {heard.status}.")
-        if error is not None:
-            return error
-        asked.spent.add(said=usage_of(self.profile, data, heard.headers))
-        return data
+        return (heard, data) if error is None else error
 
     def _polled(self, heard: Heard, deadline: float) -> Steps:
         """The answer that comes later."""
@@ -374,7 +302,7 @@ class Endpoint:
         # The key goes to the provider's other host only if it came from this provider's own one.
         own = parts.netloc and self.profile.url and origin(self.profile.url) == origin(self.url)
         target = parts.geturl() if own else f"{urlsplit(self.url).scheme}://{self._host}{parts.path}"
-        pause = 0.2
+        pause, deadline = 0.2, min(deadline, time.monotonic() + _LONGEST_POLL)
         while heard.status == poll.status:
             if time.monotonic() + pause > deadline:
                 msg = "had not finished before the deadline"

@@ -25,7 +25,8 @@ from langchain_rerankkit.errors import EndpointError
 from langchain_rerankkit.hosted.addresses import is_public
 from langchain_rerankkit.hosted.answers import Heard
 from langchain_rerankkit.hosted.connections import Lanes, LoopLanes, WireSettings, close_all, let_go, made
-from langchain_rerankkit.hosted.endpoint import Call, NoAnswerError, Pause, Spent, Steps
+from langchain_rerankkit.hosted.endpoint import Call, NoAnswerError, Pause, Steps
+from langchain_rerankkit.hosted.query import Spent
 
 __all__ = ["Job", "Wire"]
 

@@ -20,9 +20,11 @@ from langchain_rerankkit.hosted.addresses import address_of, check_url, endpoint
 from langchain_rerankkit.hosted.answers import Secrets
 from langchain_rerankkit.hosted.auth import base_for, is_key, key_for, key_header, signer_for
 from langchain_rerankkit.hosted.connections import WireSettings
-from langchain_rerankkit.hosted.endpoint import Asked, Endpoint, Spent, Steps, batches
+from langchain_rerankkit.hosted.diagnosis import Diagnosis, diagnosis
+from langchain_rerankkit.hosted.endpoint import Endpoint, Steps
 from langchain_rerankkit.hosted.limits import Breaker, Pace
 from langchain_rerankkit.hosted.profiles import Profile, load_profile
+from langchain_rerankkit.hosted.query import Asked, Spent, batches
 from langchain_rerankkit.hosted.wire import Job, Wire
 from langchain_rerankkit.ranking import sigmoid
 from langchain_rerankkit.records import Answer, DetailedScores, ScoreRequest
@@ -263,6 +265,20 @@ class HostedReranker(Reranker):
             async_client=self.http_async_client,
         )
         return _Ready(endpoint, Wire(settings), self.max_documents)
+
+    def diagnose(self, *, limits: bool = False) -> Diagnosis:
+        """Find out, with three or four small requests, how the endpoint orders and whether its scores are logits.
+
+        Args:
+            limits: Also send up to 1024 short documents at once, to see how many it takes.
+
+        Raises:
+            EndpointError: If it does not answer, or refuses: the message says what to do.
+            ScoreError: If its answer is no ranking.
+        """
+        ready: _Ready = self._ready()
+        found: Diagnosis = ready.wire.drive(diagnosis(ready.endpoint, limits=limits))
+        return found
 
     # --- the wire -------------------------------------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ ALLOWED = {
     "testing": ["base", "records", "retrievers"],
     "demo": ["embedded", "evaluation", "inference", "rerankers", "vectorstores", "base"],
     "bench": ["bench", "inference", "ranking", "rerankers", "embedded"],
-    "cli": ["base", "bench", "demo", "inference", ""],
+    "cli": ["base", "bench", "demo", "inference", "rerankers.hosted", ""],
     "__main__": ["cli"],
 }
 

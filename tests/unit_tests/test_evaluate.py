@@ -12,6 +12,9 @@ from langchain_rerankkit import (
     evaluate,
 )
 from langchain_rerankkit.testing import FixedRetriever
+from tests.hosted import hosted
+from tests.rerank_fakes import FAKES
+from tests.rerank_server import serve
 
 CORPUS = tuple(
     Document(id=id_, page_content=text)
@@ -249,3 +252,13 @@ class TestRetrievalEvaluator:
     def test_bad_metric(self):
         with pytest.raises(ValueError, match="metric"):
             RetrievalEvaluator(metrics=["accuracy"])
+
+
+def test_what_endpoints_cost_stands_in_the_table():
+    with serve(FAKES["openrouter"]()) as server, hosted("openrouter", server.url) as reranker:
+        report = evaluate({"pool": FixedRetriever(documents=list(CORPUS)), "endpoint": reranker}, DATASET, ["hit@1"])
+    usage = report["endpoint"].usage
+    assert (usage["requests"], usage["documents"], usage["search_units"]) == (2, 10, 2)
+    head = next(line for line in str(report).splitlines() if line.startswith("| system"))
+    columns = [name.strip() for name in head.split("|")]
+    assert columns[-6:-1] == ["requests", "documents", "search units", "tokens", "cost"]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from langchain_core.documents import Document
 
 from langchain_rerankkit import EndpointError, HostedReranker, JinaReranker, ScoreError
-from langchain_rerankkit.hosted.endpoint import batches
+from langchain_rerankkit.hosted.query import batches
 from tests.hosted import KEY, hosted
 from tests.rerank_fakes import FAKES, judge
 from tests.rerank_server import Reply, serve
