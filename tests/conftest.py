@@ -57,4 +57,4 @@ def no_shared_models(monkeypatch):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--write-fault-table", action="store_true", help="write the table of docs/hosted.md")
+    parser.addoption("--write-tables", action="store_true", help="write the tables of docs/hosted.md")

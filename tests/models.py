@@ -28,7 +28,7 @@ def make_tokenizer():
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     words = {word: number for number, word in enumerate(vocabulary())}
-    tokenizer = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))  # noqa: S106 - not a password
+    tokenizer = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -68,11 +68,11 @@ def save_cross_encoder(folder: Path, labels: int = 1, **shape: float) -> Path:
     PreTrainedTokenizerFast(
         tokenizer_object=make_tokenizer(),
         model_max_length=512,
-        pad_token="[PAD]",  # noqa: S106 - not a password
-        unk_token="[UNK]",  # noqa: S106
-        cls_token="[CLS]",  # noqa: S106
-        sep_token="[SEP]",  # noqa: S106
-        mask_token="[MASK]",  # noqa: S106
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],  # as BERT's own
     ).save_pretrained(folder)
     return folder
@@ -172,9 +172,9 @@ def save_t5(folder: Path, kind: str = "T5ForConditionalGeneration", *, tokenizer
     model.save_pretrained(folder)
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        pad_token="<pad>",  # noqa: S106 - not a password
-        eos_token="</s>",  # noqa: S106
-        unk_token="<unk>",  # noqa: S106
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
         model_input_names=["input_ids", "attention_mask"],
     ).save_pretrained(folder)
     return folder

@@ -320,7 +320,12 @@ def _data(name: str) -> dict[str, Any]:
         raise ValueError(msg)
     data = dict(known)
     like = data.pop("like", None)
-    return data if like is None else deep_merge(_data(like), data)
+    return data if like is None else _like(_data(like), data)
+
+
+def _like(base: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    merged = deep_merge(base, data)
+    return merged | {"request": data["request"]} if "request" in data else merged  # a body is said as a whole
 
 
 def load_profile(provider: str | Mapping[str, Any]) -> Profile:
@@ -328,7 +333,8 @@ def load_profile(provider: str | Mapping[str, Any]) -> Profile:
 
     Args:
         provider: A name, the path of a YAML file with the keys of `Profile`, or such keys as a mapping. With a key
-            ``like`` they are what is different from the provider of that name; without one, from Cohere's shape.
+            ``like`` they are what is different from the provider of that name; without one, from Cohere's shape. A
+            ``request`` replaces the other one as a whole.
 
     Raises:
         ValueError: If there is no such provider, it has no rerank endpoint, or the data is no profile.
@@ -343,7 +349,7 @@ def load_profile(provider: str | Mapping[str, Any]) -> Profile:
         data = dict(data)
         base = _data(data.pop("like", "custom"))
         try:
-            profile = Profile.model_validate(deep_merge(base, data))
+            profile = Profile.model_validate(_like(base, data))
         except ValidationError as error:
             mistakes = "; ".join(f"{'.'.join(map(str, m['loc']))}: {m['msg']}" for m in error.errors())
             msg = f"Not a profile of a rerank endpoint: {mistakes}"

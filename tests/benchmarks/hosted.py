@@ -65,7 +65,7 @@ def server(*options: str, seen: dict[str, Any] | None = None):
 
 
 async def bare(
-    url: str, query: str, documents: list[Document], calls: int, at_once: int, top_n: int | None = None
+    url: str, query: str, documents: list[Document], *, calls: int, at_once: int, top_n: int | None = None
 ) -> None:
     """What a careful person writes by hand: post, check the status, read indexes and scores, sort."""
     slots = asyncio.Semaphore(at_once)
@@ -110,7 +110,7 @@ def throughput(options: argparse.Namespace) -> None:
                     for name in ("bare", "ours") if number % 2 else ("ours", "bare"):
                         start = time.perf_counter()
                         if name == "bare":
-                            asyncio.run(bare(url, query, documents, calls, at_once, top_n))
+                            asyncio.run(bare(url, query, documents, calls=calls, at_once=at_once, top_n=top_n))
                         else:
                             asyncio.run(ours(reranker, query, documents, calls))
                         if number:  # the first round warms up

@@ -75,6 +75,7 @@ def test_a_profile_of_ones_own(tmp_path):
         assert profile.title == "Mine"
         assert profile.results == "best"
         assert profile.index == "index"
+        assert profile.body("q", ["a"], model="m", top_n=1) == {"q": "q", "docs": ["a"]}
     with pytest.raises(ValueError, match="resulst"):
         load_profile({"resulst": "best"})
     with pytest.raises(ValueError, match=r"Unknown placeholders \$docs"):

@@ -202,7 +202,7 @@ def test_xinference(fake_server):
 def test_boto3(fake_server):
     boto3 = pytest.importorskip("boto3")
     server, fake = fake_server("bedrock", page=2)
-    session = boto3.Session(aws_access_key_id=KEY, aws_secret_access_key="secret", region_name="us-west-2")  # noqa: S106
+    session = boto3.Session(aws_access_key_id=KEY, aws_secret_access_key="secret", region_name="us-west-2")
     client = session.client("bedrock-agent-runtime", endpoint_url=server.url)
     inline = [{"type": "TEXT", "textDocument": {"text": text}} for text in TEXTS]
     arn = "arn:aws:bedrock:us-west-2::foundation-model/cohere.rerank-v3-5:0"

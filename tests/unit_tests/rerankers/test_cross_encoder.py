@@ -225,12 +225,12 @@ def language_model(tmp_path_factory):
     torch.manual_seed(0)
     words = ["<unk>", "<end>", "yes", "no", "task", *models.WORDS, "nonsense"]
     words = {word: number for number, word in enumerate(dict.fromkeys(words))}
-    tokenizer = Tokenizer(tokenizer_models.WordLevel(words, unk_token="<unk>"))  # noqa: S106
+    tokenizer = Tokenizer(tokenizer_models.WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        unk_token="<unk>",  # noqa: S106
-        eos_token="<end>",  # noqa: S106
+        unk_token="<unk>",
+        eos_token="<end>",
         model_max_length=128,
         padding_side="left",
     )
