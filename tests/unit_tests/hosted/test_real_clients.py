@@ -1,6 +1,7 @@
 """The providers' own clients against the fakes: who satisfies these speaks as the provider does.
 
-None of them is a dependency, so most runs skip them all. With the clients installed in an environment of their own:
+Cohere's and langchain-cohere's are among what the package is developed with. The others are skipped where they are not
+installed; with them in an environment of their own:
 ``pytest --noconftest tests/unit_tests/hosted/test_real_clients.py``.
 """
 
@@ -55,6 +56,26 @@ def test_cohere(fake_server):
     assert answer.meta.billed_units.search_units == 1
 
 
+def test_ours_ranks_as_theirs(fake_server):
+    """The same server, through Cohere's client, langchain-cohere's compressor and our reranker."""
+    cohere = pytest.importorskip("cohere")
+    langchain_cohere = pytest.importorskip("langchain_cohere")
+    langchain_rerankkit = pytest.importorskip("langchain_rerankkit")
+    from langchain_core.documents import Document
+
+    server, _ = fake_server("cohere")
+    documents = [Document(page_content=text) for text in TEXTS]
+    with cohere.ClientV2(KEY, base_url=server.url) as client:
+        answer = client.rerank(model="m", query=QUERY, documents=TEXTS)
+        theirs = [(TEXTS[result.index], result.relevance_score) for result in answer.results]
+        compressor = langchain_cohere.CohereRerank(client=client, cohere_api_key=KEY, model="m", top_n=len(TEXTS))
+        compressed = compressor.compress_documents(documents, QUERY)
+    with langchain_rerankkit.CohereReranker(model="m", api_key=KEY, base_url=server.url) as reranker:
+        ours = reranker.compress_documents(documents, QUERY)
+    assert [(document.page_content, document.metadata["relevance_score"]) for document in ours] == theirs
+    assert [(document.page_content, document.metadata["relevance_score"]) for document in compressed] == theirs
+
+
 def test_cohere_async(fake_server):
     cohere = pytest.importorskip("cohere")
     server, fake = fake_server("cohere")
@@ -87,12 +108,14 @@ def test_cohere_wrong_key(fake_server):
 
 
 def test_langchain_cohere(fake_server):
+    cohere = pytest.importorskip("cohere")
     langchain_cohere = pytest.importorskip("langchain_cohere")
     from langchain_core.documents import Document
 
     server, fake = fake_server("cohere")
-    reranker = langchain_cohere.CohereRerank(model="m", cohere_api_key=KEY, base_url=server.url, top_n=2)
-    found = reranker.compress_documents([Document(text) for text in TEXTS], QUERY)
+    with cohere.ClientV2(KEY, base_url=server.url) as client:  # its own would stay open
+        reranker = langchain_cohere.CohereRerank(client=client, model="m", cohere_api_key=KEY, top_n=2)
+        found = reranker.compress_documents([Document(text) for text in TEXTS], QUERY)
     wanted = ranked(fake, 2)
     assert [document.page_content for document in found] == [TEXTS[i] for i, _ in wanted]
     assert [document.metadata["relevance_score"] for document in found] == [score for _, score in wanted]
