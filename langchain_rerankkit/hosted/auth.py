@@ -8,6 +8,7 @@ add, which may ask the vendor for a token and is called for every attempt.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -29,15 +30,19 @@ def is_key(text: str) -> bool:
     return text.isascii() and text.isprintable() and " " not in text
 
 
-def base_for(profile: Profile, key: Key, base_url: str | None) -> str:
+def base_for(profile: Profile, key: Key, base_url: str | None, values: Mapping[str, str]) -> str:
     """The address to talk to: the user's, the environment's, or the provider's.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is none, or a value that stands in it would lead elsewhere.
     """
+    for name, value in values.items():
+        if f"{{{name}}}" in (profile.url or "") and not re.fullmatch(r"[A-Za-z0-9-]+", value):
+            msg = f"{name} stands in the address and must be letters, digits and hyphens."
+            raise ValueError(msg)
     by_key = [url for start, url in profile.url_by_key.items() if isinstance(key, str) and key.startswith(start)]
     url = base_url or (os.environ.get(profile.url_env) if profile.url_env else None)
-    url = url or next(iter(by_key), profile.url)
+    url = url or next(iter(by_key), "") or (profile.url or "").format_map(values)  # the user's is no template
     if not url:
         also = f" (or set {profile.url_env})" if profile.url_env else ""
         msg = f"{profile.title or profile.name} needs base_url, the address of your server{also}."

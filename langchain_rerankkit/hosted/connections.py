@@ -103,6 +103,7 @@ class LoopLanes:
 
     def __init__(self, lanes: Lanes) -> None:
         self.lanes = lanes
+        self.asking = asyncio.Lock()
         self.guarded = False
         self.guard = self._until_the_end()
         self._idle: list[Any] = []

@@ -101,7 +101,7 @@ def diagnosis(endpoint: Endpoint, *, limits: bool) -> Generator[Call | Pause, An
     sent, best = list(range(len(_TEXTS))), sorted(scores, key=lambda place: -scores[place])
     results = dig(data, profile.results)
     said = yield from endpoint.limit(math.inf)
-    tried, refused = (yield from _limits(endpoint)) if limits and said is None else (None, False)
+    tried, refused = (yield from _limits(endpoint)) if limits and not said else (None, False)
     return Diagnosis(
         url=endpoint.url,
         seconds=(first, later),

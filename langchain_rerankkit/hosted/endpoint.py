@@ -122,17 +122,17 @@ class Endpoint:
         self.sends_top_n = "'$top_n'" in str(profile.request) or "'$limit'" in str(profile.request)
 
     def limit(self, deadline: float) -> Steps:
-        """How many documents the server says it takes in a request; None where it does not say."""
+        """How many documents the server says it takes in a request: 0 if it does not say, None if it did not answer."""
         probe = self.profile.probe
         if probe is None:
-            return None
+            return 0
         url = self.url.partition("?")[0].rsplit("/", 1)[0] + probe.path
         try:
             heard: Heard = yield Call("GET", url, self._headers, bytes, deadline, self._signer)
         except NoAnswerError:
             return None  # the request itself will say what is wrong
         said = dig(parsed(heard), probe.field)
-        return said if isinstance(said, int) and said > 0 else None
+        return said if type(said) is int and said > 0 else 0
 
     def once(
         self, query: str, texts: list[str], top_n: int | None = None

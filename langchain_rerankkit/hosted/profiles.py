@@ -10,6 +10,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
@@ -217,6 +218,18 @@ class Profile(BaseModel):
         if self.model_prefix and not name.startswith(scheme):
             found["model"] = self.model_prefix.format_map(found) + name
         return found
+
+    def path_for(self, values: Mapping[str, str]) -> str:
+        """The path with its values put in.
+
+        Raises:
+            ValueError: If a value would lead elsewhere.
+        """
+        for name, value in values.items():
+            if {"..", "."} & set(value.split("/")) and (f"{{{name}}}" in self.path):
+                msg = f"{name} stands in the address and must not hold '..'."
+                raise ValueError(msg)
+        return self.path.format_map({name: quote(value, safe="/:@") for name, value in values.items()})
 
     def body(
         self,

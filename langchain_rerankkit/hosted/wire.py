@@ -58,7 +58,8 @@ class Wire:
     def __init__(self, settings: WireSettings) -> None:
         self._settings = settings
         self._httpx = require("httpx", extra="hosted")
-        self._lock = threading.Lock()
+        self._lock, self._asking = threading.Lock(), threading.Lock()
+        self._limit: int | None = None
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopLanes] = weakref.WeakKeyDictionary()
         self._executor: ContextThreadPoolExecutor | None = None
         self._begin()
@@ -72,6 +73,13 @@ class Wire:
         weakref.finalize(self, close_all, self._lanes.made)
 
     # --- on threads -----------------------------------------------------------------------------------------------
+
+    def limit(self, steps: Steps) -> int | None:
+        """What came of asking for the server's limit; it is asked until it answers once."""
+        with self._asking:
+            if self._limit is None:
+                self._limit = self.drive(steps)
+            return self._limit
 
     def run(self, jobs: Sequence[Job]) -> list[Any]:
         """What came of the requests of some queries: for each query a list of results, or an exception."""
@@ -163,6 +171,15 @@ class Wire:
 
     # --- in an event loop -----------------------------------------------------------------------------------------
 
+    async def alimit(self, steps: Steps) -> int | None:
+        """What came of asking for the server's limit; it is asked until it answers once."""
+        if self._limit is None:
+            here = await self._aloop()
+            async with here.asking:
+                if self._limit is None:
+                    self._limit = await self.adrive(steps)
+        return self._limit
+
     async def arun(self, jobs: Sequence[Job]) -> list[Any]:
         """What came of the requests of some queries: for each query a list of results, or an exception."""
         return await gather([self._ajob(job) for job in jobs])
@@ -195,7 +212,7 @@ class Wire:
         return step
 
     async def _acall(self, call: Call) -> Heard:
-        lanes = await self._alanes()
+        lanes = (await self._aloop()).lanes
         lane = await lanes.free.get()
         try:
             lane = lanes.client(lane, partial(made, self._httpx.AsyncClient, self._settings))
@@ -221,7 +238,7 @@ class Wire:
             if over is not None:
                 await over.aclose()
 
-    async def _alanes(self) -> Lanes:
+    async def _aloop(self) -> LoopLanes:
         running = asyncio.get_running_loop()
         here = self._loops.get(running)
         if here is None:
@@ -230,12 +247,12 @@ class Wire:
             here = LoopLanes(lanes)
             with self._lock:
                 for loop in [loop for loop in self._loops if loop.is_closed()]:
-                    del self._loops[loop]
+                    LoopLanes.guards.discard(self._loops.pop(loop).guard)
                 self._loops[running] = here
         if not here.guarded:
             here.guarded = True
             await anext(here.guard)
-        return here.lanes
+        return here
 
     # --- for both -------------------------------------------------------------------------------------------------
 

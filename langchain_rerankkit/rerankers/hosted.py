@@ -36,17 +36,10 @@ _VERSION = "langchain-rerankkit"
 
 @dataclass
 class _Ready:
-    """What `HostedReranker._load` makes.
-
-    Attributes:
-        endpoint: What to say.
-        wire: Says it.
-        limit: Most documents of a request, once the server was asked for it.
-    """
+    """What `HostedReranker._load` makes: what to say, and who says it."""
 
     endpoint: Endpoint
     wire: Wire
-    limit: int | None
 
 
 @dataclass
@@ -228,7 +221,7 @@ class HostedReranker(Reranker):
         values = profile.values(self.model, self.params)
         given = self.api_key.get_secret_value() if isinstance(self.api_key, SecretStr) else self.api_key
         key = key_for(profile, given, self.base_url)
-        url = endpoint_url(base_for(profile, key, self.base_url).format_map(values), profile.path.format_map(values))
+        url = endpoint_url(base_for(profile, key, self.base_url, values), profile.path_for(values))
         self._check_url(url, with_key=key is not None or profile.signer is not None)
         headers = {
             "Accept": "application/json",
@@ -264,7 +257,7 @@ class HostedReranker(Reranker):
             client=self.http_client,
             async_client=self.http_async_client,
         )
-        return _Ready(endpoint, Wire(settings), self.max_documents)
+        return _Ready(endpoint, Wire(settings))
 
     def diagnose(self, *, limits: bool = False) -> Diagnosis:
         """Find out, with three or four small requests, how the endpoint orders and whether its scores are logits.
@@ -306,20 +299,16 @@ class HostedReranker(Reranker):
     def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
         ready: _Ready = self._ready()
         sent = [self._begin(ready, request) for request in requests]
-        if ready.limit is None:
-            said = ready.wire.drive(ready.endpoint.limit(sent[0].asked.deadline))
-            ready.limit = said or ready.endpoint.profile.max_documents
-        outcomes = ready.wire.run([self._job(ready, one) for one in sent])
+        limit = self.max_documents or ready.wire.limit(ready.endpoint.limit(sent[0].asked.deadline))
+        outcomes = ready.wire.run([self._job(ready, one, limit) for one in sent])
         return [self._finish(one, outcome) for one, outcome in zip(sent, outcomes, strict=True)]
 
     @override
     async def _ascore_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
         ready: _Ready = self._ready()
         sent = [self._begin(ready, request) for request in requests]
-        if ready.limit is None:
-            said = await ready.wire.adrive(ready.endpoint.limit(sent[0].asked.deadline))
-            ready.limit = said or ready.endpoint.profile.max_documents
-        outcomes = await ready.wire.arun([self._job(ready, one) for one in sent])
+        limit = self.max_documents or await ready.wire.alimit(ready.endpoint.limit(sent[0].asked.deadline))
+        outcomes = await ready.wire.arun([self._job(ready, one, limit) for one in sent])
         return [self._finish(one, outcome) for one, outcome in zip(sent, outcomes, strict=True)]
 
     def _begin(self, ready: _Ready, request: ScoreRequest) -> _Sent:
@@ -334,9 +323,9 @@ class HostedReranker(Reranker):
         secrets = Secrets([ready.endpoint.key or ""], [request.query, *texts])
         return _Sent(Asked(request.query, texts, self.top_n, deadline, spent, secrets), places)
 
-    def _job(self, ready: _Ready, sent: _Sent) -> Job:
+    def _job(self, ready: _Ready, sent: _Sent, limit: int | None) -> Job:
         endpoint, asked = ready.endpoint, sent.asked
-        parts = batches(asked.texts, ready.limit or endpoint.profile.max_documents, endpoint.profile.max_bytes)
+        parts = batches(asked.texts, limit or endpoint.profile.max_documents, endpoint.profile.max_bytes)
         sent.requests = len(parts)
         if len(parts) > 1 and endpoint.profile.listwise:
             warnings.warn(

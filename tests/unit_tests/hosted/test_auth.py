@@ -166,3 +166,25 @@ def test_each_key_has_its_header(provider, monkeypatch):
     if provider not in {"bedrock", "volcengine"}:
         with serve(FAKES[provider](key=KEY)) as server, hosted(provider, server.url) as reranker:
             assert len(reranker.rank(QUERY, TEXTS)) == 3
+
+
+@pytest.mark.parametrize(
+    ("provider", "fields"),
+    [
+        ("watsonx", {"params": {"region": "evil.example/"}}),
+        ("bedrock", {"params": {"region": "evil.example#"}}),
+        ("deepinfra", {"model": "../../admin"}),
+        ("cloudflare", {"params": {"account_id": ".."}}),
+    ],
+)
+def test_what_stands_in_an_address_leads_nowhere_else(provider, fields):
+    with pytest.raises(ValueError, match="stands in the address"):
+        HostedReranker(**({"provider": provider, "model": "m", "api_key": KEY} | fields)).warmup()
+
+
+def test_a_users_address_is_no_template():
+    with pytest.raises(OSError, match="could not be reached"):
+        HostedReranker(base_url="http://127.0.0.1:9/{model.__class__}", model="m", max_retries=0).rank(QUERY, TEXTS)
+    with serve(FAKES["deepinfra"]()) as server, hosted("deepinfra", server.url, model="a/b?c=d#e {f}") as reranker:
+        assert len(reranker.rank(QUERY, TEXTS)) == 3
+        assert server.requests[0].path == "/v1/inference/a/b?c=d#e {f}"
