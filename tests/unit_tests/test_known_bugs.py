@@ -14,17 +14,23 @@ import warnings
 import pytest
 from langchain_core.cross_encoders import BaseCrossEncoder
 from langchain_core.documents import Document
+from langchain_core.load import dumps
 from langchain_openai import ChatOpenAI
 
 from langchain_rerankkit import (
     ContextualCompressionRetriever,
     CrossEncoderReranker,
+    EndpointError,
     FlashRankReranker,
     FunctionReranker,
+    JinaReranker,
     ListwiseReranker,
+    ScoreError,
 )
 from langchain_rerankkit.testing import FixedRetriever
 from tests.chat_server import chat_server, rankgpt_identifiers, reverse_order
+from tests.rerank_fakes import FAKES
+from tests.rerank_server import Reply, serve
 
 
 class FixedScores(BaseCrossEncoder):
@@ -169,6 +175,63 @@ def test_row_38_empty_input_fails_and_blank_texts_are_sent(community, flashrank_
     found = FunctionReranker(function=remember).compress_documents([Document(page_content=t) for t in texts], "q")
     assert [d.page_content for d in found] == ["x", "", " \n"]
     assert sent == ["x"], "a provider that refuses blank texts never sees one"
+
+
+@pytest.fixture
+def their_jina(monkeypatch):
+    """langchain-community's Jina reranker, with the address of our server."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the package says that it is sunset
+        module = pytest.importorskip("langchain_community.document_compressors.jina_rerank")
+
+    def make(url):
+        monkeypatch.setattr(module, "JINA_API_URL", f"{url}/v1/rerank")
+        reranker = module.JinaRerank(jina_api_key=JINA_KEY, model="m")
+        made.append(reranker.session)
+        return reranker
+
+    made = []
+    yield make
+    for session in made:
+        session.close()
+
+
+JINA_KEY = "jina_0123456789abcdef"
+
+
+def test_row_4_a_wrong_index_gives_the_wrong_document(their_jina):
+    with serve(FAKES["jina"](tamper=lambda pairs: [(-1, pairs[0][1]), *pairs[1:]])) as server:
+        found = their_jina(server.url).compress_documents(documents(), "q")
+        assert len({document.page_content for document in found}) == 2, "one is there twice, one is lost"
+        with pytest.raises(ScoreError, match="none of 0 to 2"):
+            JinaReranker(model="m", api_key=JINA_KEY, base_url=server.url).compress_documents(documents(), "q")
+
+
+def test_row_36_a_busy_moment_is_an_error_and_the_status_is_not_looked_at(their_jina):
+    fake, busy = FAKES["jina"](), []
+
+    def app(request):
+        busy.append(request)
+        return Reply({"detail": "slow down"}, 429) if len(busy) % 2 else fake(request)
+
+    with serve(app) as server, JinaReranker(model="m", api_key=JINA_KEY, base_url=server.url, backoff=0) as ours:
+        with pytest.raises(RuntimeError, match="slow down"):
+            their_jina(server.url).compress_documents(documents(), "q")
+        busy.clear()
+        assert len(ours.compress_documents(documents(), "q")) == 3
+    with serve(lambda _: Reply({"error": "out of order"}, 500)) as server:
+        with pytest.raises(KeyError):
+            their_jina(server.url).compress_documents(documents(), "q")
+        with pytest.raises(EndpointError, match="500 Internal Server Error: out of order"):
+            JinaReranker(model="m", api_key=JINA_KEY, base_url=server.url, backoff=0).compress_documents(
+                documents(), "q"
+            )
+
+
+def test_row_65_keys_are_in_plain_sight(their_jina):
+    assert JINA_KEY in repr(their_jina("http://127.0.0.1:9"))
+    ours = JinaReranker(model="m", api_key=JINA_KEY, base_url="http://127.0.0.1:9")
+    assert not [text for text in (repr(ours), str(ours), dumps(ours)) if JINA_KEY in text]
 
 
 def their_listwise(server):

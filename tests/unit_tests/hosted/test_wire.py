@@ -9,13 +9,20 @@ import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from ipaddress import ip_address
 from pathlib import Path
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.documents import Document
+from langchain_core.load import dumps
 
 from langchain_rerankkit import EndpointError, HostedReranker, JinaReranker, ScoreError
 from langchain_rerankkit.hosted.query import batches
@@ -74,6 +81,21 @@ class TestSplitting:
                 assert order(reranker.rank(QUERY, texts_of(10))) == ranked(texts_of(10))
             assert [request.path for request in server.requests].count("/info") == 1
             assert len(posts(server)) == 9
+
+    def test_and_once_however_many_ask(self):
+        fake = FAKES["tei"](max_client_batch_size=4)
+        slow = {"GET": 0.1, "POST": 0.0}
+        documents = [Document(page_content=text) for text in texts_of(5)]
+        with serve(lambda request: replace(fake(request), wait=slow[request.method])) as server:
+            with hosted("tei", server.url) as reranker, ThreadPoolExecutor(16) as threads:
+                list(threads.map(lambda _: reranker.compress_documents(documents, QUERY), range(16)))
+
+            async def main():
+                async with hosted("tei", server.url) as reranker:
+                    await asyncio.gather(*(reranker.acompress_documents(documents, QUERY) for _ in range(16)))
+
+            asyncio.run(main())
+        assert [request.path for request in server.requests].count("/info") == 2
 
     def test_a_limit_that_nobody_told(self):
         """A batch that is refused for its size is halved until it is taken."""
@@ -396,6 +418,47 @@ class TestConnections:
             assert hosted("cohere", server.url, http_client=client).rank(QUERY, texts_of(3))
         with httpx2.Client() as client, pytest.raises(EndpointError, match="could not be reached"):
             hosted("cohere", "http://127.0.0.1:9", http_client=client, max_retries=0).rank(QUERY, ["a"])
+
+    def test_certificates_are_checked(self, tmp_path):
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+        now = datetime.now(timezone.utc)
+        certificate = (
+            x509.CertificateBuilder(
+                name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1)
+            )
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        files = tmp_path / "certificate.pem", tmp_path / "key.pem"
+        pem = serialization.Encoding.PEM
+        files[0].write_bytes(certificate.public_bytes(pem))
+        form = serialization.PrivateFormat.PKCS8
+        files[1].write_bytes(key.private_bytes(pem, form, serialization.NoEncryption()))
+        with serve(FAKES["cohere"](), tls=tuple(map(str, files))) as server:
+            assert server.url.startswith("https://")
+            with hosted("cohere", server.url) as reranker, pytest.raises(EndpointError, match="CERTIFICATE") as caught:
+                reranker.rank(QUERY, ["a"])
+            assert not caught.value.retryable
+            with hosted("cohere", server.url, verify=str(files[0])) as reranker:
+                assert reranker.rank(QUERY, ["a"])
+                documents = [Document(page_content="a")]
+                assert asyncio.run(reranker.ainvoke({"query": QUERY, "documents": documents}))
+
+    def test_a_proxy(self):
+        """It gets the whole address; its password is in no repr."""
+        fake = FAKES["cohere"]()
+        with serve(
+            lambda request: fake(replace(request, path=request.path.removeprefix("http://far.example")))
+        ) as proxy:
+            address = proxy.url.replace("http://", "http://me:secret-word@")
+            with hosted("cohere", "http://far.example", proxy=address, allow_insecure=True) as reranker:
+                assert reranker.rank(QUERY, ["a"])
+                assert "secret-word" not in repr(reranker)
+                assert "secret-word" not in dumps(reranker)
+            assert proxy.requests[0].path == "http://far.example/v2/rerank"
+            assert proxy.requests[0].headers["proxy-authorization"].startswith("Basic ")
 
     def test_after_a_fork(self):
         """Children do not write into their parent's connections."""
