@@ -323,12 +323,23 @@ class TestNothingIsTold:
         listen(listener, lambda request: Reply({"message": credential(request)}, 401), provider, **fields)
         assert not listener.heard([KEY])
 
-    @pytest.mark.xfail(strict=True, reason="only keys are known, and not session tokens")
-    def test_the_session_of_an_account(self, monkeypatch, listener):
+    @pytest.mark.parametrize(
+        "where",
+        [
+            fails("only keys are known, and not session tokens", "errors"),
+            fails("botocore logs what it signs", "logs"),
+        ],
+    )
+    def test_the_session_of_an_account(self, where, monkeypatch, listener):
         session = "FwoGZXIvYXdzEXAMPLESESSION"
         monkeypatch.setenv("AWS_SESSION_TOKEN", session)
-        listen(listener, lambda request: Reply({"message": request.headers["x-amz-security-token"]}, 403), "bedrock")
-        assert not listener.heard([session])
+        if where == "logs":
+            listen(listener, Reply({"message": "no"}, 403), "bedrock")
+        else:
+            listen(
+                listener, lambda request: Reply({"message": request.headers["x-amz-security-token"]}, 403), "bedrock"
+            )
+        assert not listener.heard([session], logs=where == "logs")
 
     @pytest.mark.parametrize(
         "header", ["WWW-Authenticate", "x-request-id", "Location", "Set-Cookie", "Retry-After", "Server"]
@@ -448,6 +459,7 @@ def keys_of_the_environment(monkeypatch):
 
 SIGNED = ("vertex", "bedrock")
 EVIL = "https://evil.example"
+BEDROCK = "https://bedrock-agent-runtime.us-west-2.amazonaws.com"
 
 
 class TestWhereTheKeyGoes:
@@ -532,11 +544,10 @@ class TestWhereTheKeyGoes:
     @pytest.mark.parametrize(
         ("provider", "fields"),
         [
-            fails("params are put in unquoted", "watsonx", {"params": {"region": "evil.example/x"}}),
-            fails("params are put in unquoted", "watsonx", {"params": {"region": "evil.example?x"}}),
-            fails("params are put in unquoted", "bedrock", {"params": {"region": "x.evil.example/"}}),
-            fails(
-                "base_url is a template, judged before it is filled in",
+            ("watsonx", {"params": {"region": "evil.example/x"}}),
+            ("watsonx", {"params": {"region": "evil.example?x"}}),
+            ("bedrock", {"params": {"region": "x.evil.example/"}}),
+            (
                 "watsonx",
                 {"base_url": "https://{model}.ml.cloud.ibm.com", "model": "evil.example/x"},
             ),
@@ -613,8 +624,8 @@ class TestWhereTheKeyGoes:
             more = {"nextToken": next_token} if first else {}
             return httpx.Response(200, json={"results": results[:2] if first else results[2:], **more})
 
-        impatient("bedrock", EVIL, api_key=None, http_client=client(answer)).rank(QUERY, DOCUMENTS)
-        assert {str(request.url) for request in seen} == {f"{EVIL}/rerank"}
+        impatient("bedrock", BEDROCK, api_key=None, http_client=client(answer)).rank(QUERY, DOCUMENTS)
+        assert {str(request.url) for request in seen} == {f"{BEDROCK}/rerank"}
         assert json.loads(seen[1].content)["nextToken"] == next_token
 
     @pytest.mark.parametrize(
@@ -1041,7 +1052,7 @@ class TestSizeAndShape:
             return httpx.Response(200, json={"results": [], "nextToken": "more"})
 
         with pytest.raises(ScoreError):
-            impatient("bedrock", EVIL, api_key=None, http_client=client(answer)).rank(QUERY, DOCUMENTS)
+            impatient("bedrock", BEDROCK, api_key=None, http_client=client(answer)).rank(QUERY, DOCUMENTS)
         assert len(seen) < 10
 
     @pytest.mark.parametrize(
@@ -1054,9 +1065,9 @@ class TestSizeAndShape:
         ids=["deep", "big", "surrogate"],
     )
     def test_tokens_that_cannot_be_written(self, next_token):
-        body = b'{"results":[],"nextToken":%b}' % next_token
+        body = b'{"results":[{"index":0,"relevanceScore":0.5}],"nextToken":%b}' % next_token
         reranker = impatient(
-            "bedrock", EVIL, api_key=None, http_client=client(lambda _: httpx.Response(200, content=body))
+            "bedrock", BEDROCK, api_key=None, http_client=client(lambda _: httpx.Response(200, content=body))
         )
         with pytest.raises((EndpointError, ScoreError)):
             reranker.rank(QUERY, DOCUMENTS)
@@ -1119,7 +1130,6 @@ class TestUserDataIsData:
 
     @pytest.mark.parametrize("provider", ["deepinfra", "elasticsearch", "cloudflare"])
     @pytest.mark.parametrize("model", ["../../../admin", "a/../../../../b"])
-    @pytest.mark.xfail(strict=True, reason="a model's name can go up")
     def test_a_models_name_does_not_go_up(self, provider, model):
         for request in requests_of(provider, base_url=EVIL, model=model, api_key=KEY):
             assert request.url.path.startswith(PATHS[provider])
@@ -1128,7 +1138,7 @@ class TestUserDataIsData:
     @pytest.mark.parametrize(
         "model",
         [
-            fails("a model's name can begin the query string", "m?admin=1"),
+            "m?admin=1",
             "%2e%2e/%2e%2e/admin",
             "{model}{key}{account_id}",
             "m m\r\nX-Evil: 1",
@@ -1148,9 +1158,9 @@ class TestUserDataIsData:
     @pytest.mark.parametrize(
         ("provider", "params", "path"),
         [
-            fails("params are put in unquoted", "cloudflare", {"account_id": "../../x"}, "/client/v4/accounts/"),
-            fails("params are put in unquoted", "vertex", {"project": "../../x"}, "/v1/projects/"),
-            fails("params are put in unquoted", "watsonx", {"version": "1&admin=1"}, "/ml/v1/text/rerank"),
+            ("cloudflare", {"account_id": "../../x"}, "/client/v4/accounts/"),
+            ("vertex", {"project": "../../x"}, "/v1/projects/"),
+            ("watsonx", {"version": "1&admin=1"}, "/ml/v1/text/rerank"),
         ],
     )
     def test_so_do_params(self, provider, params, path):
@@ -1162,11 +1172,11 @@ class TestUserDataIsData:
     @pytest.mark.parametrize(
         "path",
         [
-            fails("base_url is a template", "{model}"),
-            fails("base_url is a template", "{model.__class__.__name__}"),
-            fails("base_url is a template: this one takes a gigabyte if it says so", "{model:>3000}"),
-            fails("KeyError", "{key}"),
-            fails("ValueError of str.format", "{"),
+            "{model}",
+            "{model.__class__.__name__}",
+            "{model:>3000}",
+            "{key}",
+            "{",
         ],
     )
     def test_a_base_url_is_no_template(self, path):
