@@ -93,7 +93,18 @@ def is_public(address: str) -> bool:
     found = address_of(address)
     if isinstance(found, ipaddress.IPv6Address):
         inner = found.ipv4_mapped or found.sixtofour
-        if found in ipaddress.ip_network("64:ff9b::/96"):
+        if inner is None and found in _NAT64:
             inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+        if inner is None and (found.is_reserved or found.is_site_local or found in _LOCAL_NAT64):
+            return False
         found = inner or found
-    return found is not None and found.is_global and not found.is_multicast
+    if found is None or (isinstance(found, ipaddress.IPv4Address) and any(found in network for network in _CLOUDS)):
+        return False
+    return found.is_global and not found.is_multicast
+
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
+_CLOUDS = [
+    ipaddress.IPv4Network(network) for network in ("192.0.0.0/24", "168.63.129.16/32")
+]  # metadata of some clouds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -15,12 +15,12 @@ from typing import Any
 
 from langchain_rerankkit.errors import EndpointError, ScoreError
 from langchain_rerankkit.hosted.profiles import Profile
+from langchain_rerankkit.hosted.redaction import Secrets
 
-__all__ = ["Heard", "Secrets", "TooMuchError", "failed", "parsed", "retry_after", "scores_of", "usage_of"]
+__all__ = ["Heard", "TooMuchError", "failed", "parsed", "retry_after", "scores_of", "usage_of"]
 
+_MOST = 1e15  # of what something may cost; and no NaN
 _LONGEST = 400  # characters of a server's message that are repeated
-_PIECE = 12  # a quotation is found by pieces of so many characters
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))")
 _SIZE = re.compile(
     r"too (?:large|long|big|many)|exceed|maximum|longer than|context (?:length|size|window)|batch size|limit of \d|"
     r"(?:length|token|size|document|text)s? limit|at most \d+ (?:items|characters)",
@@ -47,35 +47,6 @@ class Heard:
     status: int
     headers: Mapping[str, str]
     body: bytes
-
-
-class Secrets:
-    """What no message may hold.
-
-    Args:
-        keys: Keys of providers.
-        texts: Query and documents.
-    """
-
-    def __init__(self, keys: Sequence[str], texts: Sequence[str]) -> None:
-        self._keys = [key for key in keys if key]
-        self._texts = texts
-
-    def hide(self, message: str) -> str:
-        """The message without keys, whole texts and passages of them."""
-        message = _ESCAPE.sub(lambda found: chr(int(found[1] or found[2], 16)), message)
-        for key in self._keys:
-            message = message.replace(key, "[key]")
-            if any(key[start : start + 8] in message for start in range(len(key) - 7)):
-                return "[a message that quotes the key]"
-        for text in sorted(self._texts, key=len, reverse=True):
-            if 3 < len(text.strip()) <= len(message):  # noqa: PLR2004 - less is in every message
-                message = message.replace(text.strip(), "[…]")
-        joined = "\n".join(self._texts)
-        starts = range(0, len(message) - _PIECE + 1, 4)
-        for start in [start for start in starts if message[start : start + _PIECE] in joined]:
-            message = f"{message[:start]}{chr(0) * _PIECE}{message[start + _PIECE :]}"
-        return re.sub(r"\0+(?:[^\0]{1,3}\0+)*", "[…]", message)
 
 
 def parsed(heard: Heard) -> Any:
@@ -106,7 +77,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         except ValueError:
             try:
                 when = parsedate_to_datetime(said)
-            except ValueError:
+            except (ValueError, TypeError, OverflowError):
                 continue
             when = when if when.tzinfo else when.replace(tzinfo=timezone.utc)
             seconds = (when - datetime.now(timezone.utc)).total_seconds()
@@ -133,9 +104,7 @@ def scores_of(profile: Profile, data: Any, count: int) -> dict[int, float]:
         return {}
     if not isinstance(results, list):
         where = f"no list {profile.results!r}" if profile.results else "no list"
-        kind = (
-            f"an object with {', '.join(map(repr, sorted(data)))}" if isinstance(data, Mapping) else type(data).__name__
-        )
+        kind = "an object" if isinstance(data, Mapping) else f"a {type(data).__name__}"
         msg = f"{name} answered {kind} and {where}. Is it this provider's endpoint?"
         raise EndpointError(msg, provider=profile.name, status=200)
     index, name_of_score, as_text = profile.index, profile.score, profile.index_as_text
@@ -159,7 +128,10 @@ def scores_of(profile: Profile, data: Any, count: int) -> dict[int, float]:
                 f"{name} gave document {position} a score that is no number ({name_of_score or 'the list of scores'})."
             )
             raise ScoreError(msg)
-        scores[position] = float(score)
+        try:
+            scores[position] = float(score)
+        except OverflowError:  # an integer of hundreds of digits
+            scores[position] = math.inf
     return scores
 
 
@@ -174,10 +146,10 @@ def usage_of(profile: Profile, data: Any, headers: Mapping[str, str]) -> dict[st
     usage: dict[str, float] = {}
     for name, place in profile.usage.items():
         header = place.removeprefix("header ")
-        said = headers.get(header) if header != place else dig(data, place)
+        said: Any = headers.get(header) if header != place else dig(data, place)
         if isinstance(said, str) and said.isascii() and said.isdigit():
             said = int(said[:15])
-        if isinstance(said, (int, float)) and not isinstance(said, bool):
+        if type(said) in {int, float} and 0 <= said < _MOST:
             usage[name] = said
     return usage
 
@@ -196,16 +168,18 @@ def failed(
         secrets: What the message may not hold.
     """
     code = dig(data, profile.error_code) if profile.error_code else None
+    code = secrets.hide(str(code)[:40]) if code else None
     if heard.status == 200 and not code and not (data is None and heard.body.strip() != b"null"):  # noqa: PLR2004
         return None
-    text = secrets.hide(_text(heard, data)[: 4 * _LONGEST])[:_LONGEST]
+    words = _text(heard, data)[:_LONGEST]
+    text = secrets.hide(words)
     said = f"{heard.status} {_phrase(heard.status)}" if heard.status != 200 else f"code {code}" if code else "no JSON"  # noqa: PLR2004
     hints = [profile.hints.get(heard.status, ""), _hint(heard, profile, keyed=keyed)]
     parts = [
         f"{profile.title or profile.name} ({host}) answered {said}{f': {text}' if text else ''}",
         *filter(None, hints),
     ]
-    too_much = heard.status == 413 or (heard.status in _SIZED and _SIZE.search(text) is not None)  # noqa: PLR2004
+    too_much = heard.status == 413 or (heard.status in _SIZED and _SIZE.search(words) is not None)  # noqa: PLR2004
     return (TooMuchError if too_much else EndpointError)(
         ". ".join(part.rstrip(". ") for part in parts) + ".",
         provider=profile.name,
@@ -253,7 +227,8 @@ def _words(said: Any) -> str:
 def _mistake(one: Any) -> str:
     if not isinstance(one, Mapping):
         return ""
-    where = ".".join(map(str, one.get("loc") or ()))
+    place = one.get("loc")
+    where = ".".join(map(str, place)) if isinstance(place, list) else ""
     return f"{where}: {one['msg']}" if where and one.get("msg") else str(one.get("msg") or one.get("message") or "")
 
 

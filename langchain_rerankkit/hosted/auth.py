@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from langchain_rerankkit._optional import require
-from langchain_rerankkit.hosted.addresses import is_host, origin
+from langchain_rerankkit.hosted.addresses import is_host, is_loopback, origin
 from langchain_rerankkit.hosted.profiles import Profile
 
 __all__ = ["Signer", "base_for", "is_key", "key_for", "key_header", "signer_for"]
@@ -58,7 +58,13 @@ def key_for(profile: Profile, key: Key, base_url: str | None) -> Key:
     """
     if key is not None:
         return key or None
-    if profile.key == "none" or (base_url is not None and not _is_own(profile, base_url)):
+    own = base_url is None or _is_own(profile, base_url)
+    if profile.key == "none":
+        if profile.signer and not own and not is_loopback(urlsplit(base_url or "").hostname or ""):
+            msg = f"{profile.title} is signed for at its own hosts only: give api_key, a function that returns a token."
+            raise ValueError(msg)
+        return None
+    if not own:
         return None
     found = next((os.environ[name] for name in profile.key_env if os.environ.get(name)), "").strip()
     name = profile.title or profile.name
@@ -145,6 +151,11 @@ def google(_: Mapping[str, str], __: str | None) -> Signer:
 
 def ibm(params: Mapping[str, str], key: str | None) -> Signer:
     """A token that IBM's identity service gives for an API key."""
+    place = urlsplit(params["iam_url"])
+    known = place.scheme == "https" and is_host(place.hostname or "", ["*.cloud.ibm.com"])
+    if not known and not is_loopback(place.hostname or ""):
+        msg = "iam_url must be https:// and a host of cloud.ibm.com: the key goes there."
+        raise ValueError(msg)
     tokens = require("ibm_cloud_sdk_core", extra="watsonx").IAMTokenManager(key, url=params["iam_url"])
 
     def sign(*_: Any) -> Mapping[str, str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import ssl
 import weakref
 from collections.abc import AsyncGenerator, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,6 +30,7 @@ class WireSettings:
         proxy: URL of a proxy; by default what the environment says.
         verify: Whether certificates are checked, or a file or folder of those to trust.
         allow_private_networks: Whether addresses that are not public may be talked to.
+        trust_env: Whether proxies of the environment are used.
         client: An ``httpx.Client`` to use.
         async_client: An ``httpx.AsyncClient`` to use.
     """
@@ -38,6 +41,7 @@ class WireSettings:
     proxy: str | None
     verify: bool | str
     allow_private_networks: bool
+    trust_env: bool
     client: Any
     async_client: Any
 
@@ -56,7 +60,7 @@ class Lanes:
 
     def __init__(self, count: int, given: Any, free: Any) -> None:
         self.free = free
-        self.own = given is None
+        self.given = given is not None
         self.closing = False
         self.made: list[Any] = []
         for _ in range(count):
@@ -69,9 +73,9 @@ class Lanes:
             self.made.append(lane)
         return lane
 
-    def leave(self, lane: Any) -> Any:
-        """Give a lane back; returns its client where that is to be closed now."""
-        over = self.closing and self.own and lane is not None
+    def leave(self, lane: Any, *, spoilt: bool = False) -> Any:
+        """Give a lane back; returns its client where that is to be closed now, as one that is spoilt is."""
+        over = not self.given and lane is not None and (self.closing or spoilt)
         if over:
             self.made.remove(lane)
         self.free.put_nowait(None if over else lane)
@@ -130,6 +134,24 @@ class LoopLanes:
         self._closing = asyncio.get_running_loop().create_task(self._close())
 
 
+silent = ContextVar("silent", default=False)
+"""Whether a request of ours is under way: httpx and others log addresses, headers and what signatures are made of."""
+
+
+def hush() -> None:
+    """Keep requests of ours out of other packages' logs."""
+    for name in (
+        "httpx",
+        *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy")),
+        "botocore.auth",
+    ):
+        logging.getLogger(name).addFilter(_is_others)  # adding it again changes nothing
+
+
+def _is_others(_: logging.LogRecord) -> bool:
+    return not silent.get()
+
+
 def made(kind: Callable[..., Any], settings: WireSettings) -> Any:
     """A client for one connection.
 
@@ -140,7 +162,7 @@ def made(kind: Callable[..., Any], settings: WireSettings) -> Any:
     return kind(
         verify=_ssl_context(settings.verify),
         proxy=settings.proxy,
-        trust_env=settings.allow_private_networks,  # a proxy of the environment would hide whom it talks to
+        trust_env=settings.trust_env,
         limits=require("httpx", extra="hosted").Limits(max_connections=1),
     )
 

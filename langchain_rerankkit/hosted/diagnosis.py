@@ -11,6 +11,7 @@ from typing import Any, Literal
 from langchain_rerankkit.errors import EndpointError
 from langchain_rerankkit.hosted.answers import dig, scores_of, usage_of
 from langchain_rerankkit.hosted.endpoint import Call, Endpoint, Pause
+from langchain_rerankkit.hosted.redaction import Secrets
 
 __all__ = ["Diagnosis", "diagnosis"]
 
@@ -105,7 +106,7 @@ def diagnosis(endpoint: Endpoint, *, limits: bool) -> Generator[Call | Pause, An
     return Diagnosis(
         url=endpoint.url,
         seconds=(first, later),
-        keys=(_keys(data), _keys(results[0])),
+        keys=(_keys(endpoint, data), _keys(endpoint, results[0])),
         scores=[scores[place] for place in sent],
         order="best first" if places == best else "as sent" if places == sent else "another",
         sensible=best[0] == 1,
@@ -125,8 +126,9 @@ def diagnosis(endpoint: Endpoint, *, limits: bool) -> Generator[Call | Pause, An
     )
 
 
-def _keys(data: Any) -> list[str]:
-    return sorted(map(str, data)) if isinstance(data, dict) else []
+def _keys(endpoint: Endpoint, data: Any) -> list[str]:
+    secrets = Secrets([endpoint.key or ""], [])
+    return [secrets.hide(name[:80]) for name in sorted(data)[:40]] if isinstance(data, dict) else []
 
 
 def _top_n(endpoint: Endpoint) -> Generator[Call | Pause, Any, Literal["honoured", "ignored", "not in this dialect"]]:

@@ -9,17 +9,19 @@ import re
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 from langchain_rerankkit._optional import require
 from langchain_rerankkit.errors import EndpointError, ScoreError
 from langchain_rerankkit.hosted.addresses import origin
-from langchain_rerankkit.hosted.answers import Heard, Secrets, TooMuchError, dig, failed, parsed, scores_of, usage_of
+from langchain_rerankkit.hosted.answers import Heard, TooMuchError, dig, failed, parsed, scores_of, usage_of
 from langchain_rerankkit.hosted.auth import Signer
 from langchain_rerankkit.hosted.limits import Breaker, Pace
 from langchain_rerankkit.hosted.profiles import Profile, deep_merge
 from langchain_rerankkit.hosted.query import Asked, Spent
+from langchain_rerankkit.hosted.redaction import Secrets
 
 __all__ = ["Call", "Endpoint", "NoAnswerError", "Pause", "Steps"]
 
@@ -29,6 +31,7 @@ _LONGEST_POLL = 300.0  # seconds that an answer may be on its way
 _SPLITS = 40  # most refusals of one query's requests that are met by less
 _SHORTEST = 200  # characters below which a refused document is not cut further
 _PAGES = 1000
+_LONGEST_TOKEN = 10_000  # characters of what stands for the next page
 _DOWN = {500, 502, 503, 504}
 _logger = logging.getLogger("langchain_rerankkit")
 
@@ -44,6 +47,7 @@ class Call:
         content: Writes the body.
         deadline: When its answer is of no use any more, on the clock of `time.monotonic`.
         signer: Gives further headers.
+        admit: Asked when its turn has come: says how many seconds to wait, or raises.
     """
 
     method: str
@@ -52,6 +56,7 @@ class Call:
     content: Callable[[], bytes]
     deadline: float
     signer: Signer | None
+    admit: Callable[[], float] = float
 
 
 @dataclass(frozen=True)
@@ -214,7 +219,7 @@ class Endpoint:
                 raise ScoreError(msg)
             scores |= page
             token = dig(data, profile.next_page) if profile.next_page else None
-            if not token or len(scores) >= count:
+            if not page or len(scores) >= count or not _is_token(token):
                 break
             more[str(profile.next_page)] = token
         if len(scores) != count and not (self.sends_top_n and len(scores) == wanted):
@@ -225,7 +230,6 @@ class Endpoint:
     def _exchange(self, asked: Asked, content: Callable[[], bytes]) -> Steps:
         """One request until its answer: paced, and tried again where that makes sense."""
         for attempt in range(self._max_retries + 1):
-            yield from self._admit(asked)
             error = yield from self._attempt(asked, content)
             if not isinstance(error, EndpointError):
                 heard, data = error
@@ -243,32 +247,43 @@ class Endpoint:
             yield Pause(wait)
         return None
 
-    def _admit(self, asked: Asked) -> Steps:
+    def _admit(self, asked: Asked) -> float:
+        """Seconds until a request may be sent; raises if it may not."""
+        if asked.spent.failed is not None:
+            raise asked.spent.failed
+        name = self.profile.name
         down = self._breaker.closed_for()
         if down:
             msg = f"{self.name} is not asked again for {down:.1f} s, since it failed several times: {self._breaker.reason}"
-            raise EndpointError(msg, provider=self.profile.name, retry_after=down, retryable=True)
+            raise EndpointError(msg, provider=name, retry_after=down, retryable=True)
         now = time.monotonic()
         wait = self._pace.reserve(asked.deadline)
         if now + wait > asked.deadline:
-            msg = f"{self.name} was not asked: the deadline comes before requests_per_minute allows a request ({wait:.1f} s)."
-            raise EndpointError(msg, provider=self.profile.name, retry_after=wait, retryable=True)
-        if wait:
-            yield Pause(wait)
-        if asked.spent.failed is not None:
-            raise asked.spent.failed
+            why = f" (requests_per_minute allows the next request in {wait:.1f} s)" if wait else ""
+            msg = f"{self.name} was not asked before the deadline{why}."
+            raise EndpointError(msg, provider=name, retry_after=wait or None, retryable=True)
+        asked.spent.add(requests=1)
+        return wait
 
     def _attempt(self, asked: Asked, content: Callable[[], bytes]) -> Steps:
         """What one request brings: JSON, or an error."""
-        asked.spent.add(requests=1)
+        signer = None if self._signer is None else partial(self._sign, asked.secrets)
+        began = math.inf
+
+        def admit() -> float:
+            nonlocal began
+            wait = self._admit(asked)
+            began = time.monotonic() + wait
+            return wait
+
         try:
-            heard: Heard = yield Call("POST", self.url, self._headers, content, asked.deadline, self._signer)
+            heard: Heard = yield Call("POST", self.url, self._headers, content, asked.deadline, signer, admit)
             if self.profile.poll is not None and heard.status == self.profile.poll.status:
                 heard = yield from self._polled(heard, asked.deadline)
         except NoAnswerError as failure:
             reason = f"{asked.secrets.hide(str(failure))}."
             if failure.down:
-                self._breaker.failed(reason)
+                self._breaker.failed(reason, began)
             msg = f"{self.name} {reason}"
             return EndpointError(msg, provider=self.profile.name, retryable=failure.retryable)
         data = parsed(heard)
@@ -288,8 +303,16 @@ class Endpoint:
         ):
             self._breaker.alive()
         else:
-            self._breaker.failed(f"it answered {heard.status}.")
+            self._breaker.failed(f"it answered {heard.status}.", began)
         return (heard, data) if error is None else error
+
+    def _sign(
+        self, secrets: Secrets, method: str, url: str, headers: Mapping[str, str], body: bytes
+    ) -> Mapping[str, str]:
+        """What the signer adds, which no message may hold either."""
+        added: Mapping[str, str] = {} if self._signer is None else self._signer(method, url, headers, body)
+        secrets.add([word for value in added.values() for word in value.split()])
+        return added
 
     def _polled(self, heard: Heard, deadline: float) -> Steps:
         """The answer that comes later."""
@@ -311,6 +334,10 @@ class Endpoint:
             pause = min(2.0, pause * 1.5)
             heard = yield Call("GET", target, self._headers, bytes, deadline, self._signer)
         return heard
+
+
+def _is_token(said: Any) -> bool:
+    return isinstance(said, str) and said.isascii() and 0 < len(said) < _LONGEST_TOKEN
 
 
 def _halves(shown: Mapping[int, str]) -> list[dict[int, str]]:

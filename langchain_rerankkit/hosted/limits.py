@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -59,6 +60,7 @@ class Breaker:
         self._lock = threading.Lock()
         self._failures = 0
         self._next_trial = 0.0
+        self._alive = -math.inf
         self.reason = ""
         """What the last failure was."""
 
@@ -75,12 +77,21 @@ class Breaker:
 
     def alive(self) -> None:
         """The endpoint is there, whatever it answered."""
-        self._failures = 0  # only ever set, and so without the lock
-
-    def failed(self, reason: str) -> None:
-        """The endpoint did not answer, or said that it cannot."""
         with self._lock:
-            self.reason = reason
-            self._failures += 1
-            if self._failures == self._most:
-                self._next_trial = self._clock() + self._seconds
+            self._failures = 0
+            self._alive = self._clock()
+
+    def failed(self, reason: str, began: float) -> None:
+        """The endpoint did not answer, or said that it cannot.
+
+        Args:
+            reason: What it was.
+            began: When the request was sent. One that was sent before the last answer says nothing new: of many requests,
+                those that time out end together, after all the others.
+        """
+        with self._lock:
+            if began >= self._alive:
+                self.reason = reason
+                self._failures += 1
+                if self._failures == self._most:
+                    self._next_trial = self._clock() + self._seconds

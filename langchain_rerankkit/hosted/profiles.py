@@ -266,7 +266,9 @@ class Profile(BaseModel):
         """Whether a key of ``request`` is filled by us, and so not the user's to set."""
         part: Any = self.request
         for name in names:
-            part = part.get(name) if isinstance(part, Mapping) else None
+            if not isinstance(part, Mapping):
+                break
+            part = part.get(name)
         return bool(_placeholders(part))
 
 
@@ -341,13 +343,22 @@ def _like(base: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     return merged | {"request": data["request"]} if "request" in data else merged  # a body is said as a whole
 
 
+def _read(file: Path) -> Any:
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        msg = f"{file} is not YAML: {error}"
+        raise ValueError(msg) from error
+
+
 def load_profile(provider: str | Mapping[str, Any]) -> Profile:
     """The profile of a provider.
 
     Args:
         provider: A name, the path of a YAML file with the keys of `Profile`, or such keys as a mapping. With a key
             ``like`` they are what is different from the provider of that name; without one, from Cohere's shape. A
-            ``request`` replaces the other one as a whole.
+            ``request`` replaces the other one as a whole. A profile is as trusted as code: it says which keys of the
+            environment go where.
 
     Raises:
         ValueError: If there is no such provider, it has no rerank endpoint, or the data is no profile.
@@ -355,7 +366,7 @@ def load_profile(provider: str | Mapping[str, Any]) -> Profile:
     if isinstance(provider, str) and not re.search(r"\.ya?ml$", provider):
         profile = _named(provider)
     else:
-        data = yaml.safe_load(Path(provider).read_text(encoding="utf-8")) if isinstance(provider, str) else provider
+        data = _read(Path(provider)) if isinstance(provider, str) else provider
         if not isinstance(data, Mapping):
             msg = "A profile is a mapping with the keys of langchain_rerankkit.hosted.profiles.Profile."
             raise ValueError(msg)

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from langchain_rerankkit.hosted.answers import Secrets, TooMuchError
+from langchain_rerankkit.hosted.answers import TooMuchError
+from langchain_rerankkit.hosted.redaction import Secrets
 
 __all__ = ["Asked", "Spent", "batches"]
 

@@ -6,6 +6,7 @@ import asyncio
 import math
 import os
 import queue
+import socket
 import sys
 import threading
 import time
@@ -13,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -22,9 +23,9 @@ from langchain_core.runnables.config import ContextThreadPoolExecutor
 from langchain_rerankkit._optional import require
 from langchain_rerankkit._steps import advance, gather
 from langchain_rerankkit.errors import EndpointError
-from langchain_rerankkit.hosted.addresses import is_public
+from langchain_rerankkit.hosted.addresses import is_public, origin
 from langchain_rerankkit.hosted.answers import Heard
-from langchain_rerankkit.hosted.connections import Lanes, LoopLanes, WireSettings, close_all, let_go, made
+from langchain_rerankkit.hosted.connections import Lanes, LoopLanes, WireSettings, close_all, hush, let_go, made, silent
 from langchain_rerankkit.hosted.endpoint import Call, NoAnswerError, Pause, Steps
 from langchain_rerankkit.hosted.query import Spent
 
@@ -40,12 +41,14 @@ class Job:
         spent: What it costs; says when one of them failed, so that the others stop.
         deadline: When the answer is of no use any more, on the clock of `time.monotonic`.
         late: The error for that.
+        busy: Clients that are at it.
     """
 
     steps: Sequence[Steps]
     spent: Spent
     deadline: float
     late: Callable[[], EndpointError]
+    busy: set[Any] = field(default_factory=set)
 
 
 class Wire:
@@ -63,6 +66,7 @@ class Wire:
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopLanes] = weakref.WeakKeyDictionary()
         self._executor: ContextThreadPoolExecutor | None = None
         self._begin()
+        hush()
         weakref.finalize(self, let_go, self._loops)
 
     def _begin(self) -> None:
@@ -74,18 +78,23 @@ class Wire:
 
     # --- on threads -----------------------------------------------------------------------------------------------
 
-    def limit(self, steps: Steps) -> int | None:
-        """What came of asking for the server's limit; it is asked until it answers once."""
-        with self._asking:
-            if self._limit is None:
-                self._limit = self.drive(steps)
-            return self._limit
+    def limit(self, steps: Steps, deadline: float) -> int | None:
+        """What came of asking for the server's limit, before the deadline; it is asked until it answers once."""
+        if self._limit is None and self._asking.acquire(timeout=-1 if deadline == math.inf else _left(deadline)):
+            try:
+                if self._limit is None:
+                    job = Job([steps], Spent(), deadline, lambda: EndpointError(""))
+                    (found,) = self.run([job])
+                    self._limit = found[0] if isinstance(found, list) else None
+            finally:
+                self._asking.release()
+        return self._limit
 
     def run(self, jobs: Sequence[Job]) -> list[Any]:
         """What came of the requests of some queries: for each query a list of results, or an exception."""
         if len(jobs) == 1 and len(jobs[0].steps) == 1 and jobs[0].deadline == math.inf:
             try:
-                return [[self.drive(jobs[0].steps[0])]]
+                return [[self.drive(jobs[0].steps[0], jobs[0].busy)]]
             except Exception as error:  # noqa: BLE001 - the outcome of this query
                 return [error]
         executor = self._threads()
@@ -94,27 +103,33 @@ class Wire:
 
     def _part(self, job: Job, steps: Steps) -> Any:
         try:
-            return self.drive(steps)
+            return self.drive(steps, job.busy)
         except Exception as error:
             job.spent.failed = job.spent.failed or error
             raise
 
-    @staticmethod
-    def _collect(job: Job, futures: list[Future[Any]]) -> Any:
+    def _collect(self, job: Job, futures: list[Future[Any]]) -> Any:
         try:
-            # A thread cannot be interrupted: one that is late is left to its time-outs.
             endless = job.deadline == math.inf
             return [future.result(None if endless else job.deadline - time.monotonic()) for future in futures]
         except FutureTimeoutError:
             job.spent.failed = job.late()
+            # No thread can be interrupted: it is left to its time-outs, or to the end of its connection.
+            for client in [] if self._lanes.given else list(job.busy):
+                client.close()
         except Exception as error:  # noqa: BLE001 - the outcome of this query
             job.spent.failed = job.spent.failed or error
         for future in futures:
             future.cancel()
         return job.spent.failed
 
-    def drive(self, steps: Steps) -> Any:
-        """Do what a generator says until it returns."""
+    def drive(self, steps: Steps, busy: set[Any]) -> Any:
+        """Do what a generator says until it returns.
+
+        Args:
+            steps: The generator.
+            busy: Holds the client that is at it.
+        """
         done, step = advance(steps)
         while not done:
             value, failure = None, None
@@ -122,20 +137,26 @@ class Wire:
                 time.sleep(step.seconds)
             else:
                 try:
-                    value = self._call(step)
+                    value = self._call(step, busy)
                 except NoAnswerError as error:
                     failure = error
             done, step = advance(steps, value, failure)
         return step
 
-    def _call(self, call: Call) -> Heard:
+    def _call(self, call: Call, busy: set[Any]) -> Heard:
         lanes = self._here()
         try:
             lane = lanes.free.get(timeout=None if call.deadline == math.inf else _left(call.deadline))
         except queue.Empty:
             raise NoAnswerError(_BUSY, down=False) from None
+        quiet = silent.set(True)
         try:
+            if wait := call.admit():
+                time.sleep(wait)
             lane = lanes.client(lane, partial(made, self._httpx.Client, self._settings))
+            busy.add(lane)
+            if not self._settings.allow_private_networks:
+                _look(socket.getaddrinfo(*_place(call), type=socket.SOCK_STREAM))
             response = lane.send(self._request(lane, call, self._check), stream=True, follow_redirects=False)
             try:
                 body = bytearray()
@@ -148,7 +169,9 @@ class Wire:
         except Exception as error:  # noqa: BLE001 - told apart there
             raise self._no_answer(lane, error) from None
         finally:
-            over = lanes.leave(lane)
+            silent.reset(quiet)
+            busy.discard(lane)
+            over = lanes.leave(lane, spoilt=lane is not None and lane.is_closed)
             if over is not None:
                 over.close()
 
@@ -171,14 +194,19 @@ class Wire:
 
     # --- in an event loop -----------------------------------------------------------------------------------------
 
-    async def alimit(self, steps: Steps) -> int | None:
-        """What came of asking for the server's limit; it is asked until it answers once."""
+    async def alimit(self, steps: Steps, deadline: float) -> int | None:
+        """What came of asking for the server's limit, before the deadline; it is asked until it answers once."""
         if self._limit is None:
-            here = await self._aloop()
-            async with here.asking:
-                if self._limit is None:
-                    self._limit = await self.adrive(steps)
+            try:
+                await asyncio.wait_for(self._ask(steps), None if deadline == math.inf else _left(deadline))
+            except asyncio.TimeoutError:
+                return None
         return self._limit
+
+    async def _ask(self, steps: Steps) -> None:
+        async with (await self._aloop()).asking:
+            if self._limit is None:
+                self._limit = await self.adrive(steps)
 
     async def arun(self, jobs: Sequence[Job]) -> list[Any]:
         """What came of the requests of some queries: for each query a list of results, or an exception."""
@@ -214,8 +242,15 @@ class Wire:
     async def _acall(self, call: Call) -> Heard:
         lanes = (await self._aloop()).lanes
         lane = await lanes.free.get()
+        quiet = silent.set(True)
+        spoilt = True  # a call that is cancelled may leave its connection in no state
         try:
+            if wait := call.admit():
+                await asyncio.sleep(wait)
             lane = lanes.client(lane, partial(made, self._httpx.AsyncClient, self._settings))
+            if not self._settings.allow_private_networks:
+                found = asyncio.get_running_loop().getaddrinfo(*_place(call), type=socket.SOCK_STREAM)
+                _look(await found)
             if call.signer is None:
                 request = self._request(lane, call, self._acheck)
             else:  # it may ask the vendor for a token
@@ -228,13 +263,16 @@ class Wire:
                 else:
                     async for piece in response.aiter_raw():
                         self._grown(body, piece, call)
-                return self._heard(response, body)
             finally:
                 await response.aclose()
+            spoilt = False
+            return self._heard(response, body)
         except Exception as error:  # noqa: BLE001 - told apart there
+            spoilt = False
             raise self._no_answer(lane, error) from None
         finally:
-            over = lanes.leave(lane)
+            silent.reset(quiet)
+            over = lanes.leave(lane, spoilt=spoilt)
             if over is not None:
                 await over.aclose()
 
@@ -291,11 +329,12 @@ class Wire:
         if isinstance(error, httpx.TimeoutException):
             return NoAnswerError(f"did not answer in time ({type(error).__name__})")
         if isinstance(error, httpx.TransportError):
-            text = str(error)
-            final = isinstance(error, (httpx.LocalProtocolError, httpx.UnsupportedProtocol)) or "CERTIFICATE" in text
-            # Of an error of ours in the request, not even the text: it may quote a header.
-            told = "" if isinstance(error, httpx.LocalProtocolError) else f": {text}"
+            # Of others not even the text: it may quote a header of ours, or what the server sent.
+            told = f": {error}" if isinstance(error, httpx.NetworkError) else ""
+            final = isinstance(error, (httpx.LocalProtocolError, httpx.UnsupportedProtocol)) or "CERTIFICATE" in told
             return NoAnswerError(f"could not be reached ({type(error).__name__}{told})", retryable=not final)
+        if isinstance(error, (httpx.InvalidURL, UnicodeError, socket.gaierror)):
+            return NoAnswerError("could not be reached, since its address leads nowhere", retryable=False, down=False)
         return error
 
     def _check(self, event: str, info: dict[str, Any]) -> None:
@@ -331,6 +370,17 @@ _PRIVATE = "was not asked: its address is not a public one, and allow_private_ne
 
 def _left(deadline: float) -> float:
     return max(0.001, deadline - time.monotonic())
+
+
+def _place(call: Call) -> tuple[str, int]:
+    _, host, port = origin(call.url)
+    return host, port
+
+
+def _look(found: Iterable[Any]) -> None:
+    """Refuse a host before it is connected to. What it is connected to then is looked at, too: names change."""
+    if not all(is_public(str(address[4][0])) for address in found):
+        raise NoAnswerError(_PRIVATE, retryable=False, down=False)
 
 
 def _public(stream: Any) -> bool:

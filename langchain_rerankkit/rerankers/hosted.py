@@ -11,13 +11,12 @@ from functools import cached_property
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 from typing_extensions import Self, override
 
 from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.errors import EndpointError
-from langchain_rerankkit.hosted.addresses import address_of, check_url, endpoint_url, is_public
-from langchain_rerankkit.hosted.answers import Secrets
+from langchain_rerankkit.hosted.addresses import address_of, check_url, endpoint_url, is_loopback, is_public
 from langchain_rerankkit.hosted.auth import base_for, is_key, key_for, key_header, signer_for
 from langchain_rerankkit.hosted.connections import WireSettings
 from langchain_rerankkit.hosted.diagnosis import Diagnosis, diagnosis
@@ -25,6 +24,7 @@ from langchain_rerankkit.hosted.endpoint import Endpoint, Steps
 from langchain_rerankkit.hosted.limits import Breaker, Pace
 from langchain_rerankkit.hosted.profiles import Profile, load_profile
 from langchain_rerankkit.hosted.query import Asked, Spent, batches
+from langchain_rerankkit.hosted.redaction import Secrets
 from langchain_rerankkit.hosted.wire import Job, Wire
 from langchain_rerankkit.ranking import sigmoid
 from langchain_rerankkit.records import Answer, DetailedScores, ScoreRequest
@@ -125,7 +125,7 @@ class HostedReranker(Reranker):
     max_characters: int | None = Field(default=None, ge=1)
     """Most characters of a document that are sent; by default what the provider takes."""
 
-    max_response_bytes: int = Field(default=32 * 2**20, ge=1)
+    max_response_bytes: int = Field(default=16 * 2**20, ge=1)
     """Most bytes of an answer."""
 
     proxy: SecretStr | None = None
@@ -148,6 +148,8 @@ class HostedReranker(Reranker):
     """An ``httpx.AsyncClient`` for those that are; it belongs to one event loop."""
 
     call_options = Reranker.call_options | {"deadline"}
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # a refused key would be quoted
 
     # --- checks ---------------------------------------------------------------------------------------------------
 
@@ -254,6 +256,8 @@ class HostedReranker(Reranker):
             proxy=None if self.proxy is None else self.proxy.get_secret_value(),
             verify=self.verify,
             allow_private_networks=self.allow_private_networks,
+            # A proxy of the environment would hide whom it talks to, and has nothing to do with this machine.
+            trust_env=self.allow_private_networks and not is_loopback(urlsplit(url).hostname or ""),
             client=self.http_client,
             async_client=self.http_async_client,
         )
@@ -270,7 +274,7 @@ class HostedReranker(Reranker):
             ScoreError: If its answer is no ranking.
         """
         ready: _Ready = self._ready()
-        found: Diagnosis = ready.wire.drive(diagnosis(ready.endpoint, limits=limits))
+        found: Diagnosis = ready.wire.drive(diagnosis(ready.endpoint, limits=limits), set())
         return found
 
     # --- the wire -------------------------------------------------------------------------------------------------
@@ -299,7 +303,8 @@ class HostedReranker(Reranker):
     def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
         ready: _Ready = self._ready()
         sent = [self._begin(ready, request) for request in requests]
-        limit = self.max_documents or ready.wire.limit(ready.endpoint.limit(sent[0].asked.deadline))
+        deadline = sent[0].asked.deadline
+        limit = self.max_documents or ready.wire.limit(ready.endpoint.limit(deadline), deadline)
         outcomes = ready.wire.run([self._job(ready, one, limit) for one in sent])
         return [self._finish(one, outcome) for one, outcome in zip(sent, outcomes, strict=True)]
 
@@ -307,7 +312,8 @@ class HostedReranker(Reranker):
     async def _ascore_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
         ready: _Ready = self._ready()
         sent = [self._begin(ready, request) for request in requests]
-        limit = self.max_documents or await ready.wire.alimit(ready.endpoint.limit(sent[0].asked.deadline))
+        deadline = sent[0].asked.deadline
+        limit = self.max_documents or await ready.wire.alimit(ready.endpoint.limit(deadline), deadline)
         outcomes = await ready.wire.arun([self._job(ready, one, limit) for one in sent])
         return [self._finish(one, outcome) for one, outcome in zip(sent, outcomes, strict=True)]
 

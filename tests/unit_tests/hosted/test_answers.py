@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_rerankkit import EndpointError
-from langchain_rerankkit.hosted.answers import Heard, Secrets, TooMuchError, failed, parsed, retry_after
+from langchain_rerankkit.hosted.answers import Heard, TooMuchError, failed, parsed, retry_after
 from langchain_rerankkit.hosted.profiles import load_profile
+from langchain_rerankkit.hosted.redaction import Secrets
 
 KEY = "sk-abcdefghijklmnop"
 

@@ -1,3 +1,4 @@
+import math
 import threading
 
 from hypothesis import given
@@ -57,18 +58,18 @@ def test_the_breaker_opens_tries_again_and_closes():
     clock = Clock()
     breaker = Breaker(3, 10, clock)
     for _ in range(2):
-        breaker.failed("gone")
+        breaker.failed("gone", clock.now)
     assert breaker.closed_for() == 0
     breaker.alive()
     for _ in range(3):
-        breaker.failed("gone")
+        breaker.failed("gone", clock.now)
     assert breaker.closed_for() == 10
     clock.now = 4
     assert breaker.closed_for() == 6
     clock.now = 10
     assert breaker.closed_for() == 0  # the trial
     assert breaker.closed_for() == 10  # the others wait for it
-    breaker.failed("still gone")
+    breaker.failed("still gone", clock.now)
     clock.now = 19
     assert breaker.closed_for() == 1
     clock.now = 20
@@ -78,10 +79,24 @@ def test_the_breaker_opens_tries_again_and_closes():
     assert breaker.reason == "still gone"
 
 
+def test_failures_of_before_the_last_answer_say_nothing_new():
+    """Of many requests at the same time those that time out end last, and together."""
+    clock = Clock()
+    breaker = Breaker(2, 10, clock)
+    clock.now = 5
+    breaker.alive()
+    for _ in range(9):
+        breaker.failed("slow", 4.9)
+    assert breaker.closed_for() == 0
+    for _ in range(2):
+        breaker.failed("slow", 5)
+    assert breaker.closed_for() == 10
+
+
 def test_one_trial_for_many_threads():
     clock = Clock()
     breaker = Breaker(1, 10, clock)
-    breaker.failed("gone")
+    breaker.failed("gone", clock.now)
     clock.now = 10
     waits = []
     threads = [threading.Thread(target=lambda: waits.append(breaker.closed_for())) for _ in range(16)]
@@ -95,5 +110,5 @@ def test_one_trial_for_many_threads():
 def test_no_breaker():
     breaker = Breaker(None, 10)
     for _ in range(100):
-        breaker.failed("gone")
+        breaker.failed("gone", math.inf)
     assert breaker.closed_for() == 0

@@ -1,6 +1,7 @@
 """What `HostedReranker` does over real sockets: splitting, limits, deadlines, connections, usage."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import re
@@ -282,6 +283,20 @@ class TestTime:
                 time.sleep(0.35)
                 assert reranker.rank(QUERY, ["a"])
 
+    def test_those_that_wait_for_their_turn_do_not_go_to_a_dead_endpoint(self):
+        documents = [Document(page_content="a")]
+
+        async def main(url):
+            async with hosted("cohere", url, timeout=0.2, max_retries=0, max_concurrency=5) as reranker:
+                calls = [reranker.acompress_documents(documents, QUERY) for _ in range(50)]
+                return await asyncio.gather(*calls, return_exceptions=True)
+
+        with serve(lambda _: Reply(wait=60)) as server:
+            errors = asyncio.run(main(server.url))
+            assert len(server.requests) == 5
+        assert [type(error) for error in errors] == [EndpointError] * 50
+        assert "did not answer in time" in str(errors[-1])
+
     def test_refusals_do_not_open_it(self):
         fake = FAKES["cohere"]()
         with serve(lambda _: fake.error(401, "no")) as server, hosted("cohere", server.url, break_after=2) as reranker:
@@ -459,6 +474,24 @@ class TestConnections:
                 assert "secret-word" not in dumps(reranker)
             assert proxy.requests[0].path == "http://far.example/v2/rerank"
             assert proxy.requests[0].headers["proxy-authorization"].startswith("Basic ")
+
+    def test_calls_that_are_cancelled_spoil_no_connection(self):
+        """httpcore may leave a connection of a cancelled call in no state; the next call on it would wait in vain."""
+        documents = [Document(page_content="a")]
+
+        async def main(url):
+            async with hosted("cohere", url, max_concurrency=1, timeout=1, max_retries=0) as reranker:
+                for steps in range(60):
+                    call = asyncio.ensure_future(reranker.acompress_documents(documents, QUERY))
+                    for _ in range(steps):
+                        await asyncio.sleep(0)
+                    call.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await call
+                    assert await reranker.acompress_documents(documents, QUERY)
+
+        with serve(FAKES["cohere"]()) as server:
+            asyncio.run(main(server.url))
 
     def test_after_a_fork(self):
         """Children do not write into their parent's connections."""
