@@ -7,7 +7,7 @@ import contextvars
 import logging
 import math
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
@@ -37,8 +37,8 @@ class FallbackReranker(CombiningReranker):
     documents keep the order they came in, cut by nothing but ``top_n``, with the status ``"fallback"``; with
     ``keep_order=False`` the last error is raised instead.
 
-    ``metadata["rerank"]`` says which ``model`` judged, as the how manieth ``stage``, and what ``failed`` before it: model
-    and type of error. Scores of different stages are not comparable, so a ``min_score`` is refused: no threshold fits all.
+    ``metadata["rerank"]`` says which ``model`` judged, at which ``stage`` (from 1), and what ``failed`` before it: model,
+    type of error, HTTP status and usage where there are any. Scores of different stages are not comparable, so a ``min_score`` is refused: no threshold fits all.
     """
 
     deadline: float | None = Field(default=None, gt=0)
@@ -115,18 +115,20 @@ class FallbackReranker(CombiningReranker):
         stages = self._stages(requests)
         done, stage = advance(stages)
         while not done:
-            try:
-                if stage.seconds is None:
-                    judged = stage.reranker._judge_many(stage.inputs, stage.configs)
-                else:
-                    context = contextvars.copy_context()
-                    judge = partial(context.run, stage.reranker._judge_many, stage.inputs, stage.configs)
-                    judged = self._ready()[stage.number].submit(judge).result(stage.seconds)
-            except FutureTimeoutError:
-                judged = None
+            judge = partial(stage.reranker._judge_many, stage.inputs, stage.configs)
+            judged = judge() if stage.seconds is None else self._in_time(stage, judge)
             done, stage = advance(stages, judged)
         answers: Sequence[Answer | Exception] = stage
         return answers
+
+    def _in_time(self, stage: _Stage, judge: Callable[[], Any]) -> list[Judged | Exception] | None:
+        future = self._ready()[stage.number].submit(contextvars.copy_context().run, judge)
+        try:
+            judged: list[Judged | Exception] = future.result(stage.seconds)
+        except FutureTimeoutError:
+            future.cancel()  # where it has not begun
+            return None
+        return judged
 
     @override
     async def _ascore_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
@@ -199,6 +201,8 @@ def _failure(reranker: Reranker, error: Exception) -> dict[str, Any]:
     failure: dict[str, Any] = {"model": reranker._label(), "reason": type(error).__name__}
     if isinstance(error, EndpointError) and error.status is not None:
         failure["status"] = error.status
+    if "usage" in (said := getattr(error, "rerank_details", {})):
+        failure["usage"] = said["usage"]  # what is spent is spent
     return failure
 
 
