@@ -149,15 +149,42 @@ def _add_endpoint(parser: argparse.ArgumentParser, which: Any, *, required: bool
         "--api-key-env", metavar="NAME", help="environment variable with its key; by default the provider's own"
     )
 
+    parser.add_argument(
+        "--param", action="append", default=[], metavar="NAME=VALUE", help="what the provider needs besides: region=…"
+    )
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=JSON", help="what else the request's body says"
+    )
+
 
 def _endpoint(options: argparse.Namespace) -> dict[str, Any]:
-    fields = {"provider": options.provider, "base_url": options.base_url}
+    fields: dict[str, Any] = {"provider": options.provider, "base_url": options.base_url}
     if options.api_key_env:
         if not os.environ.get(options.api_key_env):
             msg = f"The environment variable {options.api_key_env} is not set."
             raise ValueError(msg)
         fields["api_key"] = os.environ[options.api_key_env]
+    if options.param:
+        fields["params"] = dict(_assignment(text) for text in options.param)
+    if options.option:
+        fields["request_options"] = {name: _json(value) for name, value in map(_assignment, options.option)}
     return fields
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign:
+        msg = f"{text!r} is not NAME=VALUE."
+        raise ValueError(msg)
+    return name, value
+
+
+def _json(text: str) -> Any:
+    """The value, which need not be quoted where it is a text."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def _doctor(options: argparse.Namespace) -> None:
@@ -222,8 +249,8 @@ def _rerank(options: argparse.Namespace) -> None:
     fields = {"model": options.model, "top_n": options.top_n, "min_score": options.min_score}
     if options.provider:
         fields |= _endpoint(options)
-    elif options.base_url or options.api_key_env:
-        msg = "--base-url and --api-key-env need --provider."
+    elif options.base_url or options.api_key_env or options.param or options.option:
+        msg = "--base-url, --api-key-env, --param and --option need --provider."
         raise ValueError(msg)
     spec = "hosted" if options.provider else options.reranker
     reranker = _reranker(spec, {name: value for name, value in fields.items() if value is not None})

@@ -20,7 +20,8 @@ MORE: dict[str, dict[str, Any]] = {
     "vertex": {"params": {"project": "p"}, "api_key": None},  # of google-auth
     "cloudflare": {"params": {"account_id": "account"}},
     # IBM's own host would turn the key into a token.
-    "watsonx": {"request_options": {"project_id": "p"}, "api_key": token},
+    "watsonx": {"params": {"project_id": "p"}, "api_key": token},
+    "bedrock": {"params": {"region": "eu-west-3"}},
 }
 NAMED = {
     vars(getattr(langchain_rerankkit, name))["__pydantic_fields__"]["provider"].default: name

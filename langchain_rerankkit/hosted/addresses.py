@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 __all__ = ["address_of", "check_url", "endpoint_url", "is_host", "is_loopback", "is_public", "origin"]
 
 _VERSIONS = {"v1", "v2", "v3"}
+_LAST = {"rerank", "reranking", "ranking", "reranks", "rerankings"}  # what whole paths end with
 
 
 def endpoint_url(base: str, path: str) -> str:
@@ -26,7 +27,7 @@ def endpoint_url(base: str, path: str) -> str:
     path, _, query = path.partition("?")
     given = [step for step in parts.path.split("/") if step]
     wanted = [step for step in path.split("/") if step]
-    if given and given[-1] == wanted[-1]:
+    if given and (given[-1] == wanted[-1] or given[-1] in _LAST):
         steps = given
     else:
         if given and given[-1] in _VERSIONS and wanted[0] in _VERSIONS:

@@ -23,9 +23,10 @@ _MOST = 1e15  # of what something may cost; and no NaN
 _LONGEST = 400  # characters of a server's message that are repeated
 _SIZE = re.compile(
     r"too (?:large|long|big|many)|exceed|maximum|longer than|context (?:length|size|window)|batch size|limit of \d|"
-    r"(?:length|token|size|document|text)s? limit|at most \d+ (?:items|characters)",
+    r"(?:length|token|size|document|text)s? limit|max allowed|length should be|no more than|less than or equal|at most \d+ (?:items|characters)",
     re.IGNORECASE,
 )
+_OTHER = re.compile(r"quota|rate limit|per (?:minute|second|day)|credit|billing|balance", re.IGNORECASE)
 _RETRIED = {408, 429, 500, 502, 503, 504}
 _SIZED = {400, 413, 422, 500}  # statuses with which servers refuse what is too long or too much
 
@@ -144,13 +145,14 @@ def _position(said: Any, *, as_text: bool) -> int | None:
 def usage_of(profile: Profile, data: Any, headers: Mapping[str, str]) -> dict[str, float]:
     """What the answer says that it cost, as far as it does."""
     usage: dict[str, float] = {}
-    for name, place in profile.usage.items():
-        header = place.removeprefix("header ")
-        said: Any = headers.get(header) if header != place else dig(data, place)
-        if isinstance(said, str) and said.isascii() and said.isdigit():
-            said = int(said[:15])
-        if type(said) in {int, float} and 0 <= said < _MOST:
-            usage[name] = said
+    for name, places in profile.usage.items():
+        for place in [places] if isinstance(places, str) else places:
+            header = place.removeprefix("header ")
+            said: Any = headers.get(header) if header != place else dig(data, place)
+            if isinstance(said, str) and said.isascii() and said.isdigit():
+                said = int(said[:15])
+            if type(said) in {int, float} and 0 <= said < _MOST:
+                usage.setdefault(name, said)
     return usage
 
 
@@ -168,24 +170,29 @@ def failed(
         secrets: What the message may not hold.
     """
     code = dig(data, profile.error_code) if profile.error_code else None
-    code = secrets.hide(str(code)[:40]) if code else None
     if heard.status == 200 and not code and not (data is None and heard.body.strip() != b"null"):  # noqa: PLR2004
         return None
+    status = heard.status
+    if status == 200 and type(code) is int:  # noqa: PLR2004
+        status = profile.error_statuses.get(code, status)
     words = _text(heard, data)[:_LONGEST]
     text = secrets.hide(words)
-    said = f"{heard.status} {_phrase(heard.status)}" if heard.status != 200 else f"code {code}" if code else "no JSON"  # noqa: PLR2004
-    hints = [profile.hints.get(heard.status, ""), _hint(heard, profile, keyed=keyed)]
+    said = f"{status} {_phrase(status)}" if status != 200 else "" if code else "no JSON"  # noqa: PLR2004
+    said += f" (code {secrets.hide(str(code)[:40])})" if code else ""
+    too_much = status == 413 or (  # noqa: PLR2004
+        status in _SIZED and _SIZE.search(words) is not None and _OTHER.search(words) is None
+    )
+    hints = [] if too_much else [profile.hints.get(status, ""), _hint(status, profile, keyed=keyed)]
     parts = [
-        f"{profile.title or profile.name} ({host}) answered {said}{f': {text}' if text else ''}",
+        f"{profile.title or profile.name} ({host}) answered {said.strip()}{f': {text}' if text else ''}",
         *filter(None, hints),
     ]
-    too_much = heard.status == 413 or (heard.status in _SIZED and _SIZE.search(words) is not None)  # noqa: PLR2004
     return (TooMuchError if too_much else EndpointError)(
         ". ".join(part.rstrip(". ") for part in parts) + ".",
         provider=profile.name,
-        status=heard.status,
+        status=status,
         retry_after=retry_after(heard.headers),
-        retryable=not too_much and heard.status in {*_RETRIED, *profile.retry},
+        retryable=not too_much and status in {*_RETRIED, *profile.retry},
         request_id=_request_id(heard, data, secrets),
     )
 
@@ -239,19 +246,18 @@ def _phrase(status: int) -> str:
         return {498: "Invalid Token", 499: "Client Closed Request"}.get(status, "")
 
 
-def _hint(heard: Heard, profile: Profile, *, keyed: bool) -> str:
-    if heard.status in {401, 403, 498}:
+def _hint(status: int, profile: Profile, *, keyed: bool) -> str:
+    if status in {401, 403, 498}:
         if keyed:
             return "Check api_key"
         read = f"; {' or '.join(profile.key_env)} is sent to the provider's own host only" if profile.key_env else ""
         return f"No key was sent: give api_key=…{read}"
-    if 300 <= heard.status < 400:  # noqa: PLR2004
+    if 300 <= status < 400:  # noqa: PLR2004
         return "Redirects are not followed, since they would take the key along: give the final address as base_url"
     return {
         402: "Check the account's billing",
         404: "Check base_url and model",
-        413: "Set max_documents or max_characters",
-    }.get(heard.status, "")
+    }.get(status, "")
 
 
 def _request_id(heard: Heard, data: Any, secrets: Secrets) -> str | None:

@@ -19,6 +19,9 @@ from langchain_rerankkit._optional import require
 __all__ = ["Lanes", "LoopLanes", "WireSettings", "close_all", "let_go", "made"]
 
 
+_IDLE = 60.0  # seconds that a connection is kept without a request
+
+
 @dataclass(frozen=True)
 class WireSettings:
     """How requests are sent.
@@ -163,7 +166,7 @@ def made(kind: Callable[..., Any], settings: WireSettings) -> Any:
         verify=_ssl_context(settings.verify),
         proxy=settings.proxy,
         trust_env=settings.trust_env,
-        limits=require("httpx", extra="hosted").Limits(max_connections=1),
+        limits=require("httpx", extra="hosted").Limits(max_connections=1, keepalive_expiry=_IDLE),
     )
 
 
@@ -176,7 +179,9 @@ def close_all(clients: list[Any]) -> None:
 def let_go(loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopLanes]) -> None:
     """Let event loops close the clients that nobody uses any more."""
     for loop, here in list(loops.items()):
-        if not loop.is_closed():
+        if loop.is_closed():
+            LoopLanes.guards.discard(here.guard)
+        else:
             loop.call_soon_threadsafe(here.let_go)
     loops.clear()
 

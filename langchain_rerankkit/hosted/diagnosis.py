@@ -30,6 +30,7 @@ class Diagnosis:
         seconds: How long the first and a later one took.
         keys: Keys of the answer, and of one of its results.
         scores: Scores of the four test documents, in the order they were sent.
+        logits_expected: Whether they are taken for logits with ``activation="auto"``.
         order: How results are ordered.
         sensible: Whether the document that answers the query is the best.
         top_n: What happens to a ``top_n``.
@@ -43,6 +44,7 @@ class Diagnosis:
     seconds: tuple[float, float]
     keys: tuple[Sequence[str], Sequence[str]]
     scores: Sequence[float]
+    logits_expected: bool
     order: Literal["best first", "as sent", "another"]
     sensible: bool
     top_n: Literal["honoured", "ignored", "not in this dialect"]
@@ -57,7 +59,9 @@ class Diagnosis:
         return not all(0 <= score <= 1 for score in self.scores)
 
     def __str__(self) -> str:
-        kind = "logits: activation='sigmoid' brings them between 0 and 1" if self.logits else "between 0 and 1"
+        kind = "logits" if self.logits else "between 0 and 1"
+        if self.logits != self.logits_expected:
+            kind += f", set activation='{'sigmoid' if self.logits else 'identity'}'"
         alone = "the same alone as beside others" if self.pointwise else "not the same alone as beside others: listwise"
         sensible = (
             "the answer is first" if self.sensible else "the answer is NOT first: is it a reranker, with its template?"
@@ -77,7 +81,7 @@ class Diagnosis:
 
 
 def diagnosis(endpoint: Endpoint, *, limits: bool) -> Generator[Call | Pause, Any, Diagnosis]:
-    """Ask an endpoint a few small things.
+    """Ask an endpoint a few small things, in three or four requests.
 
     Args:
         endpoint: The endpoint.
@@ -108,6 +112,7 @@ def diagnosis(endpoint: Endpoint, *, limits: bool) -> Generator[Call | Pause, An
         seconds=(first, later),
         keys=(_keys(endpoint, data), _keys(endpoint, results[0])),
         scores=[scores[place] for place in sent],
+        logits_expected=profile.scores == "logit",
         order="best first" if places == best else "as sent" if places == sent else "another",
         sensible=best[0] == 1,
         top_n=(yield from _top_n(endpoint)),

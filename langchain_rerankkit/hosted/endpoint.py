@@ -28,7 +28,7 @@ __all__ = ["Call", "Endpoint", "NoAnswerError", "Pause", "Steps"]
 _LONGEST_WAIT = 60.0  # seconds that a server may ask to wait
 _LONGEST_BACKOFF = 8.0  # seconds
 _LONGEST_POLL = 300.0  # seconds that an answer may be on its way
-_SPLITS = 40  # most refusals of one query's requests that are met by less
+_REFUSALS = 50  # most of one query's requests that are met by sending less
 _SHORTEST = 200  # characters below which a refused document is not cut further
 _PAGES = 1000
 _LONGEST_TOKEN = 10_000  # characters of what stands for the next page
@@ -90,7 +90,7 @@ class Endpoint:
     Args:
         profile: The provider.
         url: Where to send requests.
-        model: Name of the model, as the provider wants it.
+        values: Name of the model and params, as the provider wants them.
         headers: Headers of every request, with the key.
         key: The key, to keep it out of messages.
         signer: Signs requests.
@@ -107,7 +107,7 @@ class Endpoint:
         profile: Profile,
         url: str,
         *,
-        model: str | None,
+        values: Mapping[str, str],
         headers: Mapping[str, str],
         key: str | None,
         signer: Signer | None,
@@ -119,23 +119,28 @@ class Endpoint:
         breaker: Breaker,
     ) -> None:
         self.profile, self.url, self._headers, self.key = profile, url, headers, key
-        self._model, self._instruction, self._options, self._signer = model, instruction, options, signer
+        self._values, self._instruction, self._options, self._signer = values, instruction, options, signer
         self._max_retries, self._backoff, self._pace, self._breaker = max_retries, backoff, pace, breaker
         self._write = require("orjson", extra="hosted").dumps  # ten times as fast as json, which is felt here
         self._host = urlsplit(url).netloc
+        self.taken: int | None = None  # documents that were taken at once where more had been refused
         self.name = f"{profile.title or profile.name} ({self._host})"
-        self.sends_top_n = "'$top_n'" in str(profile.request) or "'$limit'" in str(profile.request)
+        self.sends_top_n = not profile.places().isdisjoint({"top_n", "limit"})
 
     def limit(self, deadline: float) -> Steps:
         """How many documents the server says it takes in a request: 0 if it does not say, None if it did not answer."""
         probe = self.profile.probe
         if probe is None:
             return 0
+        if self._breaker.closed_for():
+            return None
         url = self.url.partition("?")[0].rsplit("/", 1)[0] + probe.path
         try:
             heard: Heard = yield Call("GET", url, self._headers, bytes, deadline, self._signer)
         except NoAnswerError:
             return None  # the request itself will say what is wrong
+        if heard.status >= 500:  # noqa: PLR2004 - it is about to start, perhaps
+            return None
         said = dig(parsed(heard), probe.field)
         return said if type(said) is int and said > 0 else 0
 
@@ -148,10 +153,10 @@ class Endpoint:
             EndpointError: If there is none, or it is an error.
         """
         asked = Asked(query, texts, top_n, math.inf, Spent(), Secrets([self.key or ""], [query, *texts]))
-        error = yield from self._attempt(asked, self._content(asked, texts, {}))
-        if isinstance(error, EndpointError):
-            raise error
-        heard, data = error
+        outcome = yield from self._attempt(asked, self._content(asked, texts, {}), len(texts))
+        if isinstance(outcome, EndpointError):
+            raise outcome
+        heard, data = outcome
         return heard, data
 
     def judge(self, asked: Asked, positions: Sequence[int]) -> Steps:
@@ -169,17 +174,16 @@ class Endpoint:
         while True:
             try:
                 answered = yield from self._ask(asked, list(shown.values()))
-            except TooMuchError as error:
-                spent.splits += 1
-                if spent.splits > _SPLITS:
+            except TooMuchError:
+                if spent.refusals > _REFUSALS:
                     raise
-                spent.refusal = error
             else:
                 return {positions[place]: score for place, score in answered.items()}
-            if len(shown) == 1:
-                length = len(shown[positions[0]])
-                if length <= _SHORTEST:
-                    return {}
+            if len(shown) > 1:
+                spent.too_many = min(len(shown), spent.too_many or len(shown))
+            elif (length := len(shown[positions[0]])) <= _SHORTEST:
+                return {}
+            else:
                 spent.fitting = min(length // 2, spent.fitting or length)
             fitting = spent.fitting
             if fitting is None or all(len(text) <= fitting for text in shown.values()):
@@ -187,8 +191,11 @@ class Endpoint:
             spent.truncated |= {position for position, text in shown.items() if len(text) > fitting}
             shown = {position: text[:fitting] for position, text in shown.items()}
         scores: dict[int, float] = {}
-        for part in _halves(shown):
+        known = self.taken is not None and self.taken < len(shown)
+        for part in _pieces(shown, self.taken or 1) if known else _halves(shown):
             scores |= yield from self._judge(asked, part)
+            if len(part) < (spent.too_many or 0) and spent.truncated.isdisjoint(shown):
+                self.taken = spent.taken = max(spent.taken, len(part))
         return scores
 
     def _content(self, asked: Asked, texts: list[str], more: dict[str, Any]) -> Callable[[], bytes]:
@@ -196,7 +203,7 @@ class Endpoint:
             body = self.profile.body(
                 asked.query,
                 texts,
-                model=self._model,
+                values=self._values,
                 top_n=None if asked.top_n is None else min(asked.top_n, len(texts)),
                 instruction=self._instruction,
             )
@@ -212,7 +219,7 @@ class Endpoint:
         content = self._content(asked, texts, more)
         scores: dict[int, float] = {}
         for _ in range(_PAGES):
-            data = yield from self._exchange(asked, content)
+            data = yield from self._exchange(asked, content, count)
             page = scores_of(profile, data, count)
             if page.keys() & scores.keys():
                 msg = f"{self.name} scored a document on two pages; no document was moved."
@@ -227,17 +234,21 @@ class Endpoint:
             raise ScoreError(msg)
         return scores
 
-    def _exchange(self, asked: Asked, content: Callable[[], bytes]) -> Steps:
+    def _exchange(self, asked: Asked, content: Callable[[], bytes], count: int) -> Steps:
         """One request until its answer: paced, and tried again where that makes sense."""
         for attempt in range(self._max_retries + 1):
-            error = yield from self._attempt(asked, content)
-            if not isinstance(error, EndpointError):
-                heard, data = error
+            outcome = yield from self._attempt(asked, content, count)
+            if not isinstance(outcome, EndpointError):
+                heard, data = outcome
                 asked.spent.add(said=usage_of(self.profile, data, heard.headers))
                 return data
+            error = outcome
             wait = error.retry_after
             if wait is None:
                 wait = min(_LONGEST_BACKOFF, self._backoff * 2**attempt) * random.uniform(0.5, 1.0)  # noqa: S311
+            if isinstance(error, TooMuchError):
+                asked.spent.refusals += 1
+                asked.spent.refusal = error
             if not error.retryable or attempt == self._max_retries or wait > _LONGEST_WAIT:
                 raise error from None
             if time.monotonic() + wait > asked.deadline:
@@ -247,10 +258,13 @@ class Endpoint:
             yield Pause(wait)
         return None
 
-    def _admit(self, asked: Asked) -> float:
-        """Seconds until a request may be sent; raises if it may not."""
-        if asked.spent.failed is not None:
-            raise asked.spent.failed
+    def _admit(self, asked: Asked, count: int) -> float:
+        """Seconds until a request of so many documents may be sent; raises if it may not."""
+        spent = asked.spent
+        if spent.failed is not None:
+            raise spent.failed
+        if spent.refusal is not None and spent.fitting is None and count >= (spent.too_many or math.inf):
+            raise spent.refusal  # as many were refused while this one waited
         name = self.profile.name
         down = self._breaker.closed_for()
         if down:
@@ -262,17 +276,17 @@ class Endpoint:
             why = f" (requests_per_minute allows the next request in {wait:.1f} s)" if wait else ""
             msg = f"{self.name} was not asked before the deadline{why}."
             raise EndpointError(msg, provider=name, retry_after=wait or None, retryable=True)
-        asked.spent.add(requests=1)
+        spent.add(requests=1)
         return wait
 
-    def _attempt(self, asked: Asked, content: Callable[[], bytes]) -> Steps:
-        """What one request brings: JSON, or an error."""
+    def _attempt(self, asked: Asked, content: Callable[[], bytes], count: int) -> Steps:
+        """What one request brings: an answer and its JSON, or an error."""
         signer = None if self._signer is None else partial(self._sign, asked.secrets)
         began = math.inf
 
         def admit() -> float:
             nonlocal began
-            wait = self._admit(asked)
+            wait = self._admit(asked, count)
             began = time.monotonic() + wait
             return wait
 
@@ -280,6 +294,10 @@ class Endpoint:
             heard: Heard = yield Call("POST", self.url, self._headers, content, asked.deadline, signer, admit)
             if self.profile.poll is not None and heard.status == self.profile.poll.status:
                 heard = yield from self._polled(heard, asked.deadline)
+        except GeneratorExit:  # the event loop ended it
+            if time.monotonic() - began > 0.9 * (asked.deadline - began):
+                self._breaker.failed("it did not answer before the deadline.", began)
+            raise
         except NoAnswerError as failure:
             reason = f"{asked.secrets.hide(str(failure))}."
             if failure.down:
@@ -311,7 +329,7 @@ class Endpoint:
     ) -> Mapping[str, str]:
         """What the signer adds, which no message may hold either."""
         added: Mapping[str, str] = {} if self._signer is None else self._signer(method, url, headers, body)
-        secrets.add([word for value in added.values() for word in value.split()])
+        secrets.add([word for name, value in added.items() for word in _confidential(name, value)])
         return added
 
     def _polled(self, heard: Heard, deadline: float) -> Steps:
@@ -336,8 +354,25 @@ class Endpoint:
         return heard
 
 
+def _confidential(name: str, value: str) -> list[str]:
+    """What is secret in a header of a signer: tokens and signatures, and not what is signed, when and by which algorithm."""
+    words = value.replace(",", " ").split()
+    if name.lower() == "authorization":
+        return [
+            word.removeprefix("Signature=")
+            for word in words[1:]
+            if not word.startswith(("Credential=", "SignedHeaders="))
+        ]
+    return words if "token" in name.lower() or "key" in name.lower() else []
+
+
 def _is_token(said: Any) -> bool:
     return isinstance(said, str) and said.isascii() and 0 < len(said) < _LONGEST_TOKEN
+
+
+def _pieces(shown: Mapping[int, str], size: int) -> list[dict[int, str]]:
+    items = list(shown.items())
+    return [dict(items[start : start + size]) for start in range(0, len(items), size)]
 
 
 def _halves(shown: Mapping[int, str]) -> list[dict[int, str]]:

@@ -47,11 +47,11 @@ class Pace:
 
 
 class Breaker:
-    """Says no while an endpoint is down: after so many failures in a row, but for one trial every so many seconds.
+    """Says no while an endpoint is down: after so many failures in a row, for so many seconds, and again after one more.
 
     Args:
         failures: Failures in a row; None for never.
-        seconds: Time between trials.
+        seconds: How long it says no.
         clock: Seconds that only grow.
     """
 
@@ -59,27 +59,18 @@ class Breaker:
         self._most, self._seconds, self._clock = failures, seconds, clock
         self._lock = threading.Lock()
         self._failures = 0
-        self._next_trial = 0.0
-        self._alive = -math.inf
+        self._until = self._alive = -math.inf
         self.reason = ""
         """What the last failure was."""
 
     def closed_for(self) -> float:
-        """Seconds until the next trial; 0 where a request may go now."""
-        with self._lock:
-            if self._most is None or self._failures < self._most:
-                return 0.0
-            now = self._clock()
-            if now < self._next_trial:
-                return self._next_trial - now
-            self._next_trial = now + self._seconds  # this one is the trial
-            return 0.0
+        """Seconds for which no request may go; 0 where one may."""
+        return max(0.0, self._until - self._clock())
 
     def alive(self) -> None:
         """The endpoint is there, whatever it answered."""
         with self._lock:
-            self._failures = 0
-            self._alive = self._clock()
+            self._failures, self._until, self._alive = 0, -math.inf, self._clock()
 
     def failed(self, reason: str, began: float) -> None:
         """The endpoint did not answer, or said that it cannot.
@@ -93,5 +84,5 @@ class Breaker:
             if began >= self._alive:
                 self.reason = reason
                 self._failures += 1
-                if self._failures == self._most:
-                    self._next_trial = self._clock() + self._seconds
+                if self._most is not None and self._failures >= self._most:
+                    self._until = self._clock() + self._seconds

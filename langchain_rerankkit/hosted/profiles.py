@@ -13,7 +13,8 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from typing_extensions import Self
 
 __all__ = ["Profile", "deep_merge", "load_profile", "profile_names"]
 
@@ -25,11 +26,11 @@ class Param(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    env: str | None = None
-    """Environment variable to read it from."""
+    env: Sequence[str] = ()
+    """Environment variables to read it from; the first that is set is taken."""
 
     default: str | None = None
-    """What it is where nobody says."""
+    """What it is where nobody says; None where somebody must."""
 
 
 class Poll(BaseModel):
@@ -64,7 +65,7 @@ class Profile(BaseModel):
 
     ``request`` is the JSON body with placeholders in place of values: ``$model``, ``$query``, ``$documents`` (the list of
     texts), ``$top_n`` (absent unless the reranker has one), ``$limit`` (``top_n``, or the number of documents),
-    ``$instruction``. A mapping ``{each: …}`` becomes a list with one item for each document, in which ``$text`` and
+    ``$instruction``, and names of ``params``. A mapping ``{each: …}`` becomes a list with one item for each document, in which ``$text`` and
     ``$position`` (a string) stand for it. Keys whose value is None are left out. In ``url``, ``path``, ``headers`` and
     ``model_prefix``, ``{model}``, ``{model_}`` (dots as underscores) and names of ``params`` are put in.
     """
@@ -143,11 +144,15 @@ class Profile(BaseModel):
     listwise: bool = False
     """Whether a document's score depends on which others are in the same request."""
 
-    usage: Mapping[str, str] = {}
-    """Where the answer says what it cost: places, or ``header NAME``, by ``tokens``, ``search_units`` or ``cost``."""
+    usage: Mapping[str, str | Sequence[str]] = {}
+    """Where the answer says what it cost: places, or ``header NAME``, by ``tokens``, ``search_units`` or ``cost``; of
+    several the first that says it."""
 
     error_code: str | None = None
     """Place of a code which is not 0 where an answer of status 200 is an error."""
+
+    error_statuses: Mapping[int, int] = {}
+    """HTTP statuses that such codes stand for then."""
 
     max_documents: int = 256
     """Most documents of a request."""
@@ -179,14 +184,14 @@ class Profile(BaseModel):
     no_endpoint: str = ""
     """Why there is nothing to call, and what to use instead."""
 
-    @field_validator("request")
-    @classmethod
-    def _check_placeholders(cls, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        unknown = sorted(_placeholders(request) - _PLACEHOLDERS)
+    @model_validator(mode="after")
+    def _check_placeholders(self) -> Self:
+        known = _PLACEHOLDERS | set(self.params)
+        unknown = sorted(self.places() - known)
         if unknown:
-            msg = f"Unknown placeholders ${', $'.join(unknown)}; there are ${', $'.join(sorted(_PLACEHOLDERS))}."
+            msg = f"Unknown placeholders ${', $'.join(unknown)}; there are ${', $'.join(sorted(known))}."
             raise ValueError(msg)
-        return request
+        return self
 
     def for_model(self, model: str | None) -> Profile:
         """This profile with what is different for a model."""
@@ -209,9 +214,10 @@ class Profile(BaseModel):
         scheme = self.model_prefix.partition(":")[0] + ":"
         found = {"model": name, "model_": name.replace(".", "_")}
         for key, param in self.params.items():
-            value = params.get(key) or (os.environ.get(param.env) if param.env else None) or param.default
-            if not value:
-                read = f", or set {param.env}" if param.env else ""
+            found_in = [os.environ[variable] for variable in param.env if os.environ.get(variable)]
+            value = params.get(key) or next(iter(found_in), param.default)
+            if value is None:
+                read = f", or set {' or '.join(param.env)}" if param.env else ""
                 msg = f'{self.title or self.name} needs params={{"{key}": …}}{read}.'
                 raise ValueError(msg)
             found[key] = value
@@ -236,7 +242,7 @@ class Profile(BaseModel):
         query: str,
         documents: Sequence[str],
         *,
-        model: str | None,
+        values: Mapping[str, str],
         top_n: int | None = None,
         instruction: str | None = None,
     ) -> dict[str, Any]:
@@ -245,22 +251,26 @@ class Profile(BaseModel):
         Args:
             query: The query.
             documents: Texts.
-            model: Name of the model.
+            values: Model and params, as `values` says them; what is empty is left out.
             top_n: How many results to ask for; all by default.
             instruction: What relevance means, for models that are told.
         """
         if instruction and self.instruction == "query":
             query = f"{instruction}\n{query}"
-        values = {
-            "model": model or None,
+        filling = {
+            **{name: value or None for name, value in values.items()},
             "query": query,
             "documents": list(documents),
             "top_n": top_n,
             "limit": top_n or len(documents),
             "instruction": instruction,
         }
-        filled: dict[str, Any] = _filled(self.request, values)
+        filled: dict[str, Any] = _filled(self.request, filling)
         return filled
+
+    def places(self) -> set[str]:
+        """Names of the placeholders in the body."""
+        return _placeholders(self.request)
 
     def owned(self, *names: str) -> bool:
         """Whether a key of ``request`` is filled by us, and so not the user's to set."""
@@ -284,7 +294,7 @@ def _placeholders(template: Any) -> set[str]:
 
 def _filled(template: Any, values: Mapping[str, Any]) -> Any:
     if isinstance(template, str):
-        return values[template[1:]] if template.startswith("$") else template
+        return values.get(template[1:]) if template.startswith("$") else template
     if isinstance(template, Mapping):
         if "each" in template:
             return [
@@ -373,7 +383,7 @@ def load_profile(provider: str | Mapping[str, Any]) -> Profile:
         data = dict(data)
         base = _data(data.pop("like", "custom"))
         try:
-            profile = Profile.model_validate(_like(base, data))
+            profile = Profile.model_validate(_like({**base, "title": "The endpoint"}, data))
         except ValidationError as error:
             mistakes = "; ".join(f"{'.'.join(map(str, m['loc']))}: {m['msg']}" for m in error.errors())
             msg = f"Not a profile of a rerank endpoint: {mistakes}"

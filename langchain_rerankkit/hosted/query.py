@@ -23,18 +23,26 @@ class Spent:
         documents: Documents that were sent.
         cached: Documents that needed no sending, since their text was there already.
         truncated: Positions of documents that were cut.
+        refusals: How often the server said that it was too much; ``refusal`` is what it said last.
+        too_many: The least documents with which it did.
+        taken: The most documents that it took after that.
+        fitting: Characters to which documents are cut that are too long.
         failed: Why the query has failed, if it has: what is left of it is not sent.
+        requests: Requests that were sent.
+        retries: Those of them that were sent again.
     """
 
     documents: int = 0
     cached: int = 0
     truncated: set[int] = field(default_factory=set)
+    refusals: int = 0
     refusal: TooMuchError | None = None
+    too_many: int | None = None
+    taken: int = 0
+    fitting: int | None = None
     failed: Exception | None = None
     requests: int = 0
     retries: int = 0
-    splits: int = 0
-    fitting: int | None = None  # characters with which a document was taken that had been refused
     _said: dict[str, float] = field(default_factory=dict)
     _start: float = field(default_factory=time.perf_counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)

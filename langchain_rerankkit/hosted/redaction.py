@@ -43,6 +43,8 @@ class Secrets:
         message = "".join(sign if sign.isprintable() else " " for sign in message)
         if self._quotes_key(_letters(message)):
             return "[a message that quotes the key]"
+        for key in self._keys:  # those that are too short to be looked for in pieces
+            message = re.sub(rf"(?<!\w){re.escape(key)}(?!\w)", "[key]", message)
         for text in sorted(self._texts, key=len, reverse=True):
             if 3 < len(text.strip()) <= len(message):  # noqa: PLR2004 - less is in every message
                 message = message.replace(text.strip(), "[…]")
@@ -60,8 +62,8 @@ class Secrets:
     def _quotes_key(self, said: bytes) -> bool:
         for key in self._keys:
             for form in map(_letters, (key, key[::-1], b64encode(key.encode()).decode())):
-                pieces = range(max(1, len(form) - _KEY_PIECE + 1))
-                if form and any(form[start : start + _KEY_PIECE] in said for start in pieces):
+                pieces = range(len(form) - _KEY_PIECE + 1)
+                if any(form[start : start + _KEY_PIECE] in said for start in pieces):
                     return True
         return False
 

@@ -97,9 +97,14 @@ class Wire:
                 return [[self.drive(jobs[0].steps[0], jobs[0].busy)]]
             except Exception as error:  # noqa: BLE001 - the outcome of this query
                 return [error]
-        executor = self._threads()
-        futures = [[executor.submit(self._part, job, steps) for steps in job.steps] for job in jobs]
+        futures = [[self._submit(job, steps) for steps in job.steps] for job in jobs]
         return [self._collect(job, mine) for job, mine in zip(jobs, futures, strict=True)]
+
+    def _submit(self, job: Job, steps: Steps) -> Future[Any]:
+        try:
+            return self._threads().submit(self._part, job, steps)
+        except RuntimeError:  # closed in this moment; it opens again
+            return self._threads().submit(self._part, job, steps)
 
     def _part(self, job: Job, steps: Steps) -> Any:
         try:
@@ -138,7 +143,7 @@ class Wire:
             else:
                 try:
                     value = self._call(step, busy)
-                except NoAnswerError as error:
+                except Exception as error:  # noqa: BLE001 - the generator's to judge
                     failure = error
             done, step = advance(steps, value, failure)
         return step
@@ -234,7 +239,7 @@ class Wire:
             else:
                 try:
                     value = await self._acall(step)
-                except NoAnswerError as error:
+                except Exception as error:  # noqa: BLE001 - the generator's to judge
                     failure = error
             done, step = advance(steps, value, failure)
         return step
@@ -333,6 +338,8 @@ class Wire:
             told = f": {error}" if isinstance(error, httpx.NetworkError) else ""
             final = isinstance(error, (httpx.LocalProtocolError, httpx.UnsupportedProtocol)) or "CERTIFICATE" in told
             return NoAnswerError(f"could not be reached ({type(error).__name__}{told})", retryable=not final)
+        if isinstance(error, RuntimeError) and client is not None and client.is_closed:
+            return NoAnswerError("was not heard to the end, since the client was closed", down=False)
         if isinstance(error, (httpx.InvalidURL, UnicodeError, socket.gaierror)):
             return NoAnswerError("could not be reached, since its address leads nowhere", retryable=False, down=False)
         return error

@@ -27,6 +27,7 @@ from langchain_rerankkit.rerankers.combining import CombiningReranker, as_input
 
 __all__ = ["FallbackReranker"]
 
+_THREADS = 64  # of a stage; under a deadline more calls at the same time than these wait, and may be late for it
 _logger = logging.getLogger("langchain_rerankkit")
 
 
@@ -42,7 +43,8 @@ class FallbackReranker(CombiningReranker):
     """
 
     deadline: float | None = Field(default=None, gt=0)
-    """Seconds for all stages together; none by default."""
+    """Seconds for all stages together; none by default. Calls that are not asynchronous are judged on up to 64 threads of
+    each stage then."""
 
     shares: list[float] | None = None
     """How the deadline is divided, one number for each stage; equally by default. What a stage leaves goes to the next."""
@@ -99,7 +101,7 @@ class FallbackReranker(CombiningReranker):
         Each stage has its own, so that those that are late do not keep the next stage from its turn.
         """
         return [
-            ThreadPoolExecutor(max_workers=16, thread_name_prefix=f"rerankkit-stage-{number}")
+            ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix=f"rerankkit-stage-{number}")
             for number in range(1, len(self.rerankers) + 1)
         ]
 

@@ -114,10 +114,11 @@ class HostedReranker(Reranker):
     """Most requests in any minute; those above wait, or fail where their deadline comes first."""
 
     break_after: int | None = Field(default=5, ge=1)
-    """Failures in a row (no answer, or 500 to 504) after which calls fail at once, but for a trial now and then."""
+    """Failures in a row (no answer, or the statuses 500, 502, 503 and 504 without a ``Retry-After``) after which calls fail
+    at once."""
 
     break_seconds: float = Field(default=30.0, gt=0)
-    """Seconds between such trials."""
+    """Seconds for which they do. After that one more failure is enough."""
 
     max_documents: int | None = Field(default=None, ge=1)
     """Most documents of a request; by default what the provider takes."""
@@ -142,7 +143,7 @@ class HostedReranker(Reranker):
     resolves to is checked for every connection, and proxies of the environment are not used."""
 
     http_client: Any = Field(default=None, exclude=True, repr=False)
-    """An ``httpx.Client`` for calls that are not asynchronous, with time-outs, proxies and TLS of its own."""
+    """An ``httpx.Client`` for calls that are not asynchronous, with proxies, TLS and headers of its own."""
 
     http_async_client: Any = Field(default=None, exclude=True, repr=False)
     """An ``httpx.AsyncClient`` for those that are; it belongs to one event loop."""
@@ -199,6 +200,7 @@ class HostedReranker(Reranker):
 
     @override
     def __setattr__(self, name: str, value: Any) -> None:
+        self.__dict__.pop("_profile", None)  # it is looked at when the new value is checked
         super().__setattr__(name, value)
         self.__dict__.pop("_profile", None)
 
@@ -238,7 +240,7 @@ class HostedReranker(Reranker):
         endpoint = Endpoint(
             profile,
             url,
-            model=values["model"],
+            values=values,
             headers=headers,
             key=key if isinstance(key, str) else None,
             signer=signer,
@@ -327,11 +329,14 @@ class HostedReranker(Reranker):
         deadline = math.inf if self.deadline is None else time.monotonic() + self.deadline
         texts = list(known)
         secrets = Secrets([ready.endpoint.key or ""], [request.query, *texts])
-        return _Sent(Asked(request.query, texts, self.top_n, deadline, spent, secrets), places)
+        # What a top_n leaves out has no score to be compared with a threshold, or to be found wanting.
+        top_n = self.top_n if self.min_score is None and self.on_nan == "raise" else None
+        return _Sent(Asked(request.query, texts, top_n, deadline, spent, secrets), places)
 
     def _job(self, ready: _Ready, sent: _Sent, limit: int | None) -> Job:
         endpoint, asked = ready.endpoint, sent.asked
-        parts = batches(asked.texts, limit or endpoint.profile.max_documents, endpoint.profile.max_bytes)
+        limit = min(limit or endpoint.profile.max_documents, endpoint.taken or len(asked.texts))
+        parts = batches(asked.texts, limit, endpoint.profile.max_bytes)
         sent.requests = len(parts)
         if len(parts) > 1 and endpoint.profile.listwise:
             warnings.warn(

@@ -20,6 +20,8 @@ from langchain_rerankkit.hosted.addresses import check_url, endpoint_url, is_loo
         ("http://h/prefix/v1", "/v1/rerank", "http://h/prefix/v1/rerank"),
         ("http://h/v1", "/v2/rerank", "http://h/v1/rerank"),  # the user's version wins
         ("http://h/v1", "/rerank", "http://h/v1/rerank"),
+        ("http://h/v1/reranking", "/v1/rerank", "http://h/v1/reranking"),
+        ("https://h/v1/ranking", "/v1/retrieval/m/reranking", "https://h/v1/ranking"),
         ("http://h/my/own/rerank", "/v2/rerank", "http://h/my/own/rerank"),
         ("http://h/openai", "/openai/v1/rerank", "http://h/openai/v1/rerank"),
         ("http://h/openai/v1", "/openai/v1/rerank", "http://h/openai/v1/rerank"),

@@ -73,7 +73,13 @@ def test_too_much_is_told_apart(status, message):
 
 @pytest.mark.parametrize(
     ("status", "message"),
-    [(400, "invalid api token"), (401, "too many tokens"), (429, "rate limit exceeded"), (503, "too many requests")],
+    [
+        (400, "you exceeded your current quota"),
+        (400, "invalid api token"),
+        (401, "too many tokens"),
+        (429, "rate limit exceeded"),
+        (503, "too many requests"),
+    ],
 )
 def test_and_what_is_not_too_much(status, message):
     assert type(error(status, {"message": message})) is EndpointError
@@ -87,7 +93,7 @@ def test_only_some_are_worth_another_try():
 
 def test_an_error_of_status_200():
     assert error(200, {"code": 0, "data": {}}, provider="volcengine") is None
-    assert "code 1000003: bad model" in str(
+    assert "400 Bad Request (code 1000003): bad model" in str(
         error(200, {"code": 1000003, "message": "bad model"}, provider="volcengine")
     )
     assert error(200, b"null") is None
@@ -137,6 +143,9 @@ class TestSecrets:
 
     def test_pieces_of_a_key(self):
         assert KEY[2:12] not in Secrets([KEY], []).hide(f"invalid key ...{KEY[2:12]}")
+
+    def test_a_short_key_hides_no_more_than_itself(self):
+        assert Secrets(["EMPTY"], []).hide("must not be empty: EMPTY") == "must not be empty: [key]"
 
     def test_escaped_texts(self):
         hidden = Secrets([], self.texts).hide(json.dumps(self.texts[2]))

@@ -101,7 +101,7 @@ def test_ibms_token():
         "expiration": now + 3600,
     }
     with serve(lambda _: Reply(grant)) as identity, serve(FAKES["watsonx"](key=token)) as server:
-        fields = {"api_key": KEY, "params": {"iam_url": identity.url}, "request_options": {"project_id": "p"}}
+        fields = {"api_key": KEY, "params": {"iam_url": identity.url, "project_id": "p"}}
         with hosted("watsonx", server.url, **fields) as reranker:
             for _ in range(3):
                 assert len(reranker.rank(QUERY, TEXTS)) == 3
@@ -129,6 +129,8 @@ def test_a_token_for_each_request():
         ("cohere", "COHERE_API_KEY", "https://api.cohere.com/v2", True),
         ("cohere", "COHERE_API_KEY", "https://api.cohere.com.example", False),
         ("cohere", "COHERE_API_KEY", "https://proxy.example", False),
+        ("azure", "AZURE_AI_API_KEY", "https://mine.services.ai.azure.com", True),
+        ("azure", "AZURE_AI_API_KEY", "https://mine.azure.com.example", False),
         ("siliconflow", "SILICONFLOW_API_KEY", "https://api.siliconflow.com", True),
         ("dashscope", "DASHSCOPE_API_KEY", "https://w.eu.maas.aliyuncs.com", True),
         ("dashscope", "DASHSCOPE_API_KEY", "https://maas.aliyuncs.com.example", False),

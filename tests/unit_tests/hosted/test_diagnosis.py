@@ -30,7 +30,8 @@ def test_every_provider(provider):
     assert found.pointwise
     assert found.logits == (provider in LOGITS)
     assert found.top_n != "ignored"
-    assert found.order in {"best first", "as sent"}
+    assert found.order == ("as sent" if provider in {"deepinfra", "volcengine", "vllm-score"} else "best first")
+    assert "activation" not in str(found)
     assert len(server.requests) <= 4
     assert found.url in str(found)
 
@@ -41,7 +42,7 @@ def test_an_old_llamacpp(capsys):
     said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert said["order"] == "as sent; the answer is first"
     assert said["top_n"] == "ignored"
-    assert "logits" in said["scores"]
+    assert said["scores"].endswith("logits")
     assert said["limit"] == "256 documents at once (not asked: from the profile)"
 
 
@@ -64,6 +65,11 @@ def test_a_model_that_judges_nothing():
         found = reranker.diagnose()
         assert not found.sensible
         assert "NOT first" in str(found)
+
+
+def test_a_qwen_on_llamacpp_whose_scores_are_no_logits():
+    with serve(FAKES["llamacpp"](unit=True)) as server, hosted("llamacpp", server.url) as reranker:
+        assert "between 0 and 1, set activation='identity'" in str(reranker.diagnose())
 
 
 def test_a_listwise_model():
@@ -113,3 +119,11 @@ def test_rerank_by_an_endpoint(capsys, tmp_path):
     assert "need --provider" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*arguments, "--provider", "tei", "--reranker", "lexical"])
+    with serve(FAKES["watsonx"]()) as server:
+        watsonx = ["--provider", "watsonx", "--base-url", server.url, "--model", "m"]
+        options = ["--param", "project_id=mine", "--option", 'parameters={"truncate_input_tokens": 9}']
+        assert main([*arguments, *watsonx, *options]) == 0
+        assert server.requests[0].json["project_id"] == "mine"
+        assert server.requests[0].json["parameters"]["truncate_input_tokens"] == 9
+    assert main([*arguments, *watsonx, "--param", "project_id"]) == 2
+    assert "NAME=VALUE" in capsys.readouterr().err

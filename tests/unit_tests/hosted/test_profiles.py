@@ -16,7 +16,8 @@ def test_every_profile_says_what_a_user_needs(name):
     assert profile.key != "required" or profile.key_env or profile.signer
     assert profile.model != "required" or profile.examples or profile.url is None
     assert profile.score is None or profile.index is not None or profile.results
-    body = profile.body("q", ["first", "second"], model="m", top_n=1, instruction="i")
+    values = dict.fromkeys(("model", *profile.params), "v")
+    body = profile.body("q", ["first", "second"], values=values, top_n=1, instruction="i")
     written = json.dumps(body)
     assert "first" in written
     assert "second" in written
@@ -25,22 +26,25 @@ def test_every_profile_says_what_a_user_needs(name):
 
 
 def test_values_are_never_templates():
-    body = load_profile("pinecone").body("$model", ["$query", "{each}", "$documents"], model="$text")
+    body = load_profile("pinecone").body("$model", ["$query", "{each}", "$documents"], values={"model": "$text"})
     assert body["query"] == "$model"
     assert body["model"] == "$text"
     assert body["documents"] == [{"text": "$query"}, {"text": "{each}"}, {"text": "$documents"}]
 
 
 def test_what_is_not_said_is_left_out():
-    assert load_profile("cohere").body("q", ["a"], model=None) == {"query": "q", "documents": ["a"]}
-    assert load_profile("cohere").body("q", ["a"], model="m", top_n=1)["top_n"] == 1
-    assert load_profile("vertex").body("q", ["a", "b"], model="m")["topN"] == 2
+    assert load_profile("cohere").body("q", ["a"], values={}) == {"query": "q", "documents": ["a"]}
+    assert load_profile("cohere").body("q", ["a"], values={"model": "m"}, top_n=1)["top_n"] == 1
+    assert load_profile("vertex").body("q", ["a", "b"], values={"model": "m"})["topN"] == 2
 
 
 def test_an_instruction_goes_where_the_provider_wants_it():
-    assert load_profile("vllm").body("q", ["a"], model="m", instruction="i")["instruction"] == "i"
-    assert load_profile("dashscope").body("q", ["a"], model="m", instruction="i")["parameters"]["instruct"] == "i"
-    assert load_profile("voyage").body("q", ["a"], model="m", instruction="i")["query"] == "i\nq"
+    assert load_profile("vllm").body("q", ["a"], values={"model": "m"}, instruction="i")["instruction"] == "i"
+    assert (
+        load_profile("dashscope").body("q", ["a"], values={"model": "m"}, instruction="i")["parameters"]["instruct"]
+        == "i"
+    )
+    assert load_profile("voyage").body("q", ["a"], values={"model": "m"}, instruction="i")["query"] == "i\nq"
     with pytest.raises(ValueError, match="no instruction"):
         HostedReranker(provider="cohere", model="m", instruction="i")
 
@@ -75,7 +79,7 @@ def test_a_profile_of_ones_own(tmp_path):
         assert profile.title == "Mine"
         assert profile.results == "best"
         assert profile.index == "index"
-        assert profile.body("q", ["a"], model="m", top_n=1) == {"q": "q", "docs": ["a"]}
+        assert profile.body("q", ["a"], values={"model": "m"}, top_n=1) == {"q": "q", "docs": ["a"]}
     with pytest.raises(ValueError, match="resulst"):
         load_profile({"resulst": "best"})
     with pytest.raises(ValueError, match=r"Unknown placeholders \$docs"):
@@ -114,11 +118,14 @@ def test_merging_says_what_the_second_says_and_changes_nothing(first, second):
 
 def test_params_come_from_the_environment_or_are_asked_for(monkeypatch):
     monkeypatch.delenv("AWS_REGION", raising=False)
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     bedrock = load_profile("bedrock")
-    assert bedrock.values("amazon.rerank-v1:0", {})["model"] == (
+    with pytest.raises(ValueError, match="AWS_REGION or AWS_DEFAULT_REGION"):
+        bedrock.values("amazon.rerank-v1:0", {})
+    assert bedrock.values("amazon.rerank-v1:0", {"region": "us-west-2"})["model"] == (
         "arn:aws:bedrock:us-west-2::foundation-model/amazon.rerank-v1:0"
     )
-    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     assert bedrock.values("arn:aws:bedrock:x", {}) == {
         "model": "arn:aws:bedrock:x",
         "model_": "arn:aws:bedrock:x",

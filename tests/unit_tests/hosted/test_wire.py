@@ -106,6 +106,22 @@ class TestSplitting:
             assert not any(line.details.get("truncated") for line in lines)
             assert len(posts(server)) < 10
 
+    @pytest.mark.parametrize("many", [250, 1000])
+    def test_nor_for_many_documents_and_it_is_told_once(self, many):
+        with serve(FAKES["tei"](max_client_batch_size=4, info=False)) as server, hosted("tei", server.url) as reranker:
+            for attempt in range(2):
+                before = len(posts(server))
+                assert order(reranker.rank(QUERY, texts_of(many))) == ranked(texts_of(many))
+                too_many = len(posts(server)) - before - -(-many // 4)
+                assert too_many < 60 if attempt == 0 else too_many == 0
+
+            async def main():
+                documents = [Document(page_content=text) for text in texts_of(many)]
+                async with hosted("tei", server.url) as other:
+                    return await other.acompress_documents(documents, QUERY)
+
+            assert [document.page_content for document in asyncio.run(main())] == ranked(texts_of(many))
+
     def test_a_long_document_fails_no_other(self):
         texts = [*texts_of(30), "The river flows through the city. " * 2000, *texts_of(40)[30:]]
         with serve(FAKES["llamacpp"](max_characters=3000)) as server, hosted("llamacpp", server.url) as reranker:
@@ -176,11 +192,17 @@ class TestSplitting:
 
 class TestTopN:
     def test_it_is_sent_and_what_is_left_out_is_not_missed(self):
-        with serve(FAKES["cohere"]()) as server, hosted("cohere", server.url, top_n=3, min_score=0.0) as reranker:
+        with serve(FAKES["cohere"]()) as server, hosted("cohere", server.url, top_n=3) as reranker:
             assert order(reranker.rank(QUERY, texts_of(20))) == ranked(texts_of(20))[:3]
             assert server.requests[0].json["top_n"] == 3
             reranker.rank(QUERY, texts_of(2))
             assert server.requests[1].json["top_n"] == 2
+
+    def test_but_not_where_a_threshold_wants_to_know_all_scores(self):
+        with serve(FAKES["cohere"]()) as server, hosted("cohere", server.url, top_n=3, min_score=0.5) as reranker:
+            texts = ["bread", "the river flows through the city", "a train"]
+            assert order(reranker.rank(QUERY, texts)) == [texts[1]]
+            assert "top_n" not in server.requests[0].json
 
     def test_a_server_may_ignore_it(self):
         with serve(FAKES["llamacpp"](old=True)) as server, hosted("llamacpp", server.url, top_n=3) as reranker:
@@ -293,9 +315,39 @@ class TestTime:
 
         with serve(lambda _: Reply(wait=60)) as server:
             errors = asyncio.run(main(server.url))
-            assert len(server.requests) == 5
+            assert len(server.requests) < 15
         assert [type(error) for error in errors] == [EndpointError] * 50
         assert "did not answer in time" in str(errors[-1])
+
+    def test_it_opens_for_calls_that_a_deadline_ends_too(self):
+        documents = [Document(page_content="a")]
+
+        async def main(url):
+            async with hosted("cohere", url, deadline=0.2, break_after=2) as reranker:
+                for _ in range(4):
+                    with pytest.raises(EndpointError):
+                        await reranker.acompress_documents(documents, QUERY)
+
+        with serve(lambda _: Reply(wait=60)) as server:
+            asyncio.run(main(server.url))
+            assert len(server.requests) == 2
+            with hosted("cohere", server.url, deadline=0.2, break_after=2) as reranker:
+                for _ in range(4):
+                    with pytest.raises(EndpointError):
+                        reranker.compress_documents(documents, QUERY)
+            assert len(server.requests) < 6  # a thread that is late says so a little later
+
+    def test_an_open_one_asks_for_no_limit_and_a_starting_server_is_asked_again(self):
+        fake, down = FAKES["tei"](max_client_batch_size=2), [True]
+        with serve(lambda request: Reply({"error": "starting"}, 503) if down[0] else fake(request)) as server:
+            with hosted("tei", server.url, max_retries=0, break_after=1, break_seconds=0.3) as reranker:
+                for _ in range(3):
+                    with pytest.raises(EndpointError):
+                        reranker.rank(QUERY, texts_of(4))
+                assert [request.method for request in server.requests] == ["GET", "POST"]
+                down[0] = False
+                time.sleep(0.35)
+                assert reranker.rank(QUERY, texts_of(4))[0].details["requests"] == 2
 
     def test_refusals_do_not_open_it(self):
         fake = FAKES["cohere"]()
@@ -524,6 +576,7 @@ class TestConnections:
                 while not stop.is_set():
                     try:
                         assert order(reranker.rank(QUERY, texts_of(9))) == ranked(texts_of(9))
+                        reranker.batch([{"query": QUERY, "documents": [Document(page_content="a")]}] * 3)
                     except EndpointError as error:
                         failures.append(error)
 

@@ -10,7 +10,7 @@ from tests.hosted import KEY, NAMED, hosted
 from tests.rerank_fakes import FAKES
 from tests.rerank_server import serve
 
-SAME_WIRE = {"custom": "cohere-shaped", "nvidia-nim": "nvidia"}
+SAME_WIRE = {"custom": "vllm", "nvidia-nim": "nvidia"}  # profiles that speak as another's fake does
 
 
 class Hosted(RerankerTests):
@@ -21,7 +21,7 @@ class Hosted(RerankerTests):
     @pytest.fixture(autouse=True, scope="class")
     @staticmethod
     def server(request):
-        with serve(FAKES[request.cls.provider]()) as server:
+        with serve(FAKES[SAME_WIRE.get(request.cls.provider, request.cls.provider)]()) as server:
             request.cls.url = server.url
             yield
 
@@ -37,11 +37,11 @@ class Hosted(RerankerTests):
         return hosted(self.provider, self.url, **fields)
 
 
-for _provider in FAKES:
+for _provider in (*FAKES, *SAME_WIRE):
     _name = f"Test{NAMED.get(_provider, _provider.title().replace('-', '') + 'HostedReranker')}"
     globals()[_name] = type(_name, (Hosted,), {"provider": _provider, "__test__": True})
 Hosted.__test__ = False
 
 
 def test_every_profile_has_a_fake():
-    assert set(profile_names()) - set(FAKES) == {"custom", "nvidia-nim"}  # Cohere's shape, and NVIDIA's elsewhere
+    assert set(profile_names()) == {*FAKES, *SAME_WIRE}
