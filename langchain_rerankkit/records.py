@@ -51,7 +51,7 @@ class RankedDocument:
         previous_rank: Place in the list that was given, from 1.
         status: ``"ok"``, or why this document was not judged and has the score ``-inf``: ``"blank"`` (no text to
             judge), ``"not finite"`` (the backend's score was NaN or infinite and ``on_nan="last"``), ``"unjudged"`` (a
-            budget ended before its turn) or ``"fallback"`` (the backend failed and ``on_error="keep_order"``).
+            budget ended before its turn, or an endpoint did not take it) or ``"fallback"`` (the backend failed and ``on_error="keep_order"``).
         reason: Type of the error behind a fallback.
         details: What the backend says of this document beside its score, for ``metadata["rerank"]``.
     """

@@ -35,7 +35,7 @@ def special(profile):
 
 
 def table():
-    lines = ["| provider | class | key from | what is special |", "|---|---|---|---|"]
+    lines = ["| provider | class | key of its own hosts from | what is special |", "|---|---|---|---|"]
     for name in profile_names():
         profile = load_profile(name)
         keys = " or ".join(f"`{key}`" for key in profile.key_env) or (
