@@ -21,7 +21,7 @@ MORE: dict[str, dict[str, Any]] = {
     "cloudflare": {"params": {"account_id": "account"}},
     # IBM's own host would turn the key into a token.
     "watsonx": {"params": {"project_id": "p"}, "api_key": token},
-    "bedrock": {"params": {"region": "eu-west-3"}},
+    "bedrock": {"params": {"region": "eu-west-3"}, "api_key": None},  # of botocore
 }
 NAMED = {
     vars(getattr(langchain_rerankkit, name))["__pydantic_fields__"]["provider"].default: name

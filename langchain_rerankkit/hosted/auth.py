@@ -56,6 +56,9 @@ def key_for(profile: Profile, key: Key, base_url: str | None) -> Key:
     Raises:
         ValueError: If the provider needs one and there is none.
     """
+    if isinstance(key, str) and key and profile.key == "none" and profile.signer:
+        msg = f"{profile.title} takes no key: it is signed for by the vendor's library, or give a function that returns a token."
+        raise ValueError(msg)
     if key is not None:
         return key or None
     own = base_url is None or _is_own(profile, base_url)

@@ -31,7 +31,7 @@ from langchain_rerankkit.records import Answer, DetailedScores, ScoreRequest
 
 __all__ = ["HostedReranker"]
 
-_VERSION = "langchain-rerankkit"
+_AGENT = "langchain-rerankkit"
 
 
 @dataclass
@@ -231,7 +231,7 @@ class HostedReranker(Reranker):
             "Accept": "application/json",
             "Accept-Encoding": "identity",
             "Content-Type": "application/json",
-            "User-Agent": _VERSION,
+            "User-Agent": _AGENT,
             **{name: value.format_map(values) for name, value in profile.headers.items()},
         }
         signer = signer_for(profile, key, values)

@@ -69,6 +69,15 @@ def test_amazons_signature(monkeypatch):
     assert authorization.endswith(f"Signature={signature}")
 
 
+def test_no_key_is_taken_and_not_used():
+    for provider in ("bedrock", "vertex"):
+        with pytest.raises(ValueError, match="takes no key"):
+            HostedReranker(provider=provider, model="m", api_key=KEY, params=PARAMS[provider]).warmup()
+
+
+PARAMS = {"bedrock": {"region": "us-west-2"}, "vertex": {"project": "p"}}
+
+
 def test_volcengines_signature():
     fields = {"api_key": SECRET, "params": {"access_key": "AKLTexample"}}
     with serve(FAKES["volcengine"]()) as server, hosted("volcengine", server.url, **fields) as reranker:
@@ -174,7 +183,7 @@ def test_each_key_has_its_header(provider, monkeypatch):
     ("provider", "fields"),
     [
         ("watsonx", {"params": {"region": "evil.example/"}}),
-        ("bedrock", {"params": {"region": "evil.example#"}}),
+        ("bedrock", {"params": {"region": "evil.example#"}, "api_key": None}),
         ("deepinfra", {"model": "../../admin"}),
         ("cloudflare", {"params": {"account_id": ".."}}),
     ],
