@@ -36,6 +36,10 @@ _DOWN = {500, 502, 503, 504}
 _logger = logging.getLogger("langchain_rerankkit")
 
 
+def _at_once() -> float:
+    return 0.0
+
+
 @dataclass(frozen=True)
 class Call:
     """A request to send; `Wire` returns a `Heard` or raises `NoAnswerError`.
@@ -56,7 +60,7 @@ class Call:
     content: Callable[[], bytes]
     deadline: float
     signer: Signer | None
-    admit: Callable[[], float] = float
+    admit: Callable[[], float] = _at_once
 
 
 @dataclass(frozen=True)

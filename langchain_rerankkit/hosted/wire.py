@@ -22,7 +22,6 @@ from langchain_core.runnables.config import ContextThreadPoolExecutor
 
 from langchain_rerankkit._optional import require
 from langchain_rerankkit._steps import advance, gather
-from langchain_rerankkit.errors import EndpointError
 from langchain_rerankkit.hosted.addresses import is_public, origin
 from langchain_rerankkit.hosted.answers import Heard
 from langchain_rerankkit.hosted.connections import Lanes, LoopLanes, WireSettings, close_all, hush, let_go, made, silent
@@ -47,7 +46,7 @@ class Job:
     steps: Sequence[Steps]
     spent: Spent
     deadline: float
-    late: Callable[[], EndpointError]
+    late: Callable[[], Exception]
     busy: set[Any] = field(default_factory=set)
 
 
@@ -83,7 +82,7 @@ class Wire:
         if self._limit is None and self._asking.acquire(timeout=-1 if deadline == math.inf else _left(deadline)):
             try:
                 if self._limit is None:
-                    job = Job([steps], Spent(), deadline, lambda: EndpointError(""))
+                    job = Job([steps], Spent(), deadline, late=TimeoutError)
                     (found,) = self.run([job])
                     self._limit = found[0] if isinstance(found, list) else None
             finally:
