@@ -135,11 +135,11 @@ def test_or_the_last_error():
 
 def test_a_late_stage_leaves_time_for_the_next():
     """Half of the deadline each, and not all of it for the first (D35)."""
-    reranker = FallbackReranker([Slow(seconds=3), LexicalReranker()], deadline=0.6)
+    reranker = FallbackReranker([Slow(seconds=4), LexicalReranker()], deadline=2.0)
     for call in (lambda: reranker.invoke(INPUT), lambda: asyncio.run(reranker.ainvoke(INPUT))):
         start = time.monotonic()
         documents = call()
-        assert 0.25 < time.monotonic() - start < 0.6
+        assert 0.9 < time.monotonic() - start < 2.0
         assert documents[0].metadata["rerank"]["stage"] == 2
 
 
@@ -154,7 +154,7 @@ def test_shares():
 
 
 def test_what_a_stage_leaves_goes_to_the_next():
-    reranker = FallbackReranker([Broken(), Slow(seconds=0.5)], deadline=0.8)
+    reranker = FallbackReranker([Broken(), Slow(seconds=1.2)], deadline=2.0)
     assert reranker.invoke(INPUT)[0].metadata["rerank"]["stage"] == 2
 
 
@@ -235,7 +235,7 @@ def test_it_is_a_reranker_among_others():
 
 
 def test_late_threads_neither_pile_up_nor_starve_the_next_stage():
-    reranker = FallbackReranker([Slow(seconds=0.5), LexicalReranker()], deadline=0.1)
+    reranker = FallbackReranker([Slow(seconds=1), LexicalReranker()], deadline=3.0, shares=[1, 9])
     with ThreadPoolExecutor(100) as threads:
         results = list(threads.map(lambda _: reranker.invoke(INPUT), range(100)))
     assert {result[0].metadata["rerank"]["stage"] for result in results} == {2}
