@@ -34,6 +34,7 @@ from langchain_rerankkit.records import (
     ScoreRequest,
     Scores,
     Status,
+    details_of,
 )
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
         """Judge several requests; override it where many queries go faster together.
 
         An exception in place of scores fails that request alone. `DetailedScores` add to ``metadata["rerank"]``, and so
-        does a mapping ``rerank_details`` of an exception, where the documents keep their order.
+        does what `with_details` adds to an exception, where the documents keep their order.
         """
         answers: list[Answer | Exception] = []
         for request in requests:
@@ -459,7 +460,7 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
             type(error).__name__,
             count,
         )
-        said = getattr(error, "rerank_details", {})  # what failing cost, for one
+        said = details_of(error)  # what failing cost, for one
         details = [copy.deepcopy(said) for _ in range(count)]
         return Judged(job.documents, [-math.inf] * count, ["fallback"] * count, type(error).__name__, details)
 

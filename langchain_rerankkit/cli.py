@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 import langchain_rerankkit
 from langchain_rerankkit.base import Reranker
-from langchain_rerankkit.errors import DatasetError, MissingExtraError, RerankKitError
+from langchain_rerankkit.errors import DatasetError, MissingExtraError, RerankKitError, mistakes
 
 __all__ = ["main"]
 
@@ -49,11 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.run(options)
     except ValidationError as error:
-        mistakes = [
-            ": ".join(filter(None, (".".join(map(str, mistake["loc"])), mistake["msg"].removeprefix("Value error, "))))
-            for mistake in error.errors()
-        ]
-        print(f"rerankkit: {'; '.join(mistakes)}", file=sys.stderr)
+        print(f"rerankkit: {mistakes(error)}", file=sys.stderr)
         return 2
     except (RerankKitError, OSError, ValueError, TypeError) as error:
         print(f"rerankkit: {error}", file=sys.stderr)
@@ -148,7 +144,6 @@ def _add_endpoint(parser: argparse.ArgumentParser, which: Any, *, required: bool
     parser.add_argument(
         "--api-key-env", metavar="NAME", help="environment variable with its key; by default the provider's own"
     )
-
     parser.add_argument(
         "--param", action="append", default=[], metavar="NAME=VALUE", help="what the provider needs besides: region=…"
     )

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from pydantic import ValidationError
+
 __all__ = [
     "DatasetError",
     "EndpointError",
@@ -30,6 +32,7 @@ __all__ = [
     "OrderError",
     "RerankKitError",
     "ScoreError",
+    "mistakes",
 ]
 
 
@@ -146,3 +149,11 @@ class DatasetError(RerankKitError, ValueError):
         if field is not None:
             where = f"{where}, field {field!r}" if where else f"field {field!r}"
         super().__init__(f"{where}: {message}" if where else message)
+
+
+def mistakes(error: ValidationError) -> str:
+    """What is wrong with fields, as one sentence for a person: without the values, which may be secret."""
+    return "; ".join(
+        ": ".join(filter(None, (".".join(map(str, mistake["loc"])), mistake["msg"].removeprefix("Value error, "))))
+        for mistake in error.errors()
+    )

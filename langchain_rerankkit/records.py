@@ -21,6 +21,8 @@ __all__ = [
     "Scores",
     "Status",
     "by_request",
+    "details_of",
+    "with_details",
 ]
 
 _Value = TypeVar("_Value")
@@ -114,6 +116,23 @@ class Judged:
     statuses: list[Status]
     reason: str | None = None
     details: Sequence[Mapping[str, Any]] = ()
+
+
+def with_details(error: Exception, **details: Any) -> Exception:
+    """The error, with more to say in ``metadata["rerank"]`` of documents that keep their order because of it.
+
+    What is spent is spent, though nothing came of it.
+    """
+    attributes: dict[str, Any] | None = getattr(error, "__dict__", None)
+    if attributes is not None:
+        attributes["rerank_details"] = {**details_of(error), **details}
+    return error
+
+
+def details_of(error: Exception) -> Mapping[str, Any]:
+    """What an error has to say there."""
+    said: Mapping[str, Any] = getattr(error, "rerank_details", {})
+    return said
 
 
 def by_request(requests: Sequence[ScoreRequest], values: Sequence[_Value]) -> list[Sequence[_Value]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatch
 from urllib.parse import quote, urlsplit
 
-__all__ = ["address_of", "check_url", "endpoint_url", "is_host", "is_loopback", "is_public", "origin"]
+__all__ = ["address_of", "check_url", "endpoint_url", "host_of", "is_host", "is_loopback", "is_public", "origin"]
 
 _VERSIONS = {"v1", "v2", "v3"}
 _LAST = {"rerank", "reranking", "ranking", "reranks", "rerankings"}  # what whole paths end with
@@ -64,10 +64,15 @@ def check_url(url: str, *, with_key: bool, allow_insecure: bool) -> None:
         raise ValueError(msg)
 
 
+def host_of(url: str) -> str:
+    """Host of a URL, in lower case; empty where there is none."""
+    return urlsplit(url).hostname or ""
+
+
 def origin(url: str) -> tuple[str, str, int]:
     """Scheme, host and port of a URL."""
     parts = urlsplit(url)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)
+    return parts.scheme, host_of(url), parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def is_host(host: str, patterns: Sequence[str]) -> bool:
@@ -106,6 +111,4 @@ def is_public(address: str) -> bool:
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
-_CLOUDS = [
-    ipaddress.IPv4Network(network) for network in ("192.0.0.0/24", "168.63.129.16/32")
-]  # metadata of some clouds
+_CLOUDS = [ipaddress.IPv4Network(network) for network in ("192.0.0.0/24", "168.63.129.16/32")]  # their metadata

@@ -23,7 +23,8 @@ _MOST = 1e15  # of what something may cost; and no NaN
 _LONGEST = 400  # characters of a server's message that are repeated
 _SIZE = re.compile(
     r"too (?:large|long|big|many)|exceed|maximum|longer than|context (?:length|size|window)|batch size|limit of \d|"
-    r"(?:length|token|size|document|text)s? limit|max allowed|length should be|no more than|less than or equal|at most \d+ (?:items|characters)",
+    r"(?:length|token|size|document|text)s? limit|max allowed|length should be|no more than|less than or equal|"
+    r"at most \d+ (?:items|characters)",
     re.IGNORECASE,
 )
 _OTHER = re.compile(r"quota|rate limit|per (?:minute|second|day)|credit|billing|balance", re.IGNORECASE)
@@ -100,7 +101,7 @@ def scores_of(profile: Profile, data: Any, count: int) -> dict[int, float]:
         ScoreError: If a result has no position of its own among the documents, or no number as its score.
     """
     results = dig(data, profile.results)
-    name = profile.title or profile.name
+    name = profile.called
     if results is None and isinstance(data, Mapping) and profile.results in data:
         return {}
     if not isinstance(results, list):
@@ -184,7 +185,7 @@ def failed(
     )
     hints = [] if too_much else [profile.hints.get(status, ""), _hint(status, profile, keyed=keyed)]
     parts = [
-        f"{profile.title or profile.name} ({host}) answered {said.strip()}{f': {text}' if text else ''}",
+        f"{profile.called} ({host}) answered {said.strip()}{f': {text}' if text else ''}",
         *filter(None, hints),
     ]
     return (TooMuchError if too_much else EndpointError)(

@@ -7,7 +7,6 @@ add, which may ask the vendor for a token and is called for every attempt.
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -16,8 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from langchain_rerankkit._optional import require
-from langchain_rerankkit.hosted.addresses import is_host, is_loopback, origin
-from langchain_rerankkit.hosted.profiles import Profile
+from langchain_rerankkit.hosted.addresses import host_of, is_host, is_loopback, origin
+from langchain_rerankkit.hosted.profiles import Profile, from_env
 
 __all__ = ["Signer", "base_for", "is_key", "key_for", "key_header", "signer_for"]
 
@@ -41,11 +40,12 @@ def base_for(profile: Profile, key: Key, base_url: str | None, values: Mapping[s
             msg = f"{name} stands in the address and must be letters, digits and hyphens."
             raise ValueError(msg)
     by_key = [url for start, url in profile.url_by_key.items() if isinstance(key, str) and key.startswith(start)]
-    url = base_url or (os.environ.get(profile.url_env) if profile.url_env else None)
-    url = url or next(iter(by_key), "") or (profile.url or "").format_map(values)  # the user's is no template
+    url = (
+        base_url or from_env(profile.url_env) or next(iter(by_key), "") or (profile.url or "").format_map(values)
+    )  # the user's is no template
     if not url:
         also = f" (or set {profile.url_env})" if profile.url_env else ""
-        msg = f"{profile.title or profile.name} needs base_url, the address of your server{also}."
+        msg = f"{profile.called} needs base_url, the address of your server{also}."
         raise ValueError(msg)
     return url
 
@@ -63,14 +63,14 @@ def key_for(profile: Profile, key: Key, base_url: str | None) -> Key:
         return key or None
     own = base_url is None or _is_own(profile, base_url)
     if profile.key == "none":
-        if profile.signer and not own and not is_loopback(urlsplit(base_url or "").hostname or ""):
+        if profile.signer and not own and not is_loopback(host_of(base_url or "")):
             msg = f"{profile.title} is signed for at its own hosts only: give api_key, a function that returns a token."
             raise ValueError(msg)
         return None
     if not own:
         return None
-    found = next((os.environ[name] for name in profile.key_env if os.environ.get(name)), "").strip()
-    name = profile.title or profile.name
+    found = (from_env(*profile.key_env) or "").strip()
+    name = profile.called
     if not found and profile.key == "required":
         msg = f"{name} needs a key: give api_key, or set {' or '.join(profile.key_env)}."
         raise ValueError(msg)
@@ -81,13 +81,11 @@ def key_for(profile: Profile, key: Key, base_url: str | None) -> Key:
 
 
 def _is_own(profile: Profile, url: str) -> bool:
-    from_env = os.environ.get(profile.url_env) if profile.url_env else None
-    if from_env is not None and origin(from_env) == origin(url):
+    said = from_env(profile.url_env)
+    if said is not None and origin(said) == origin(url):
         return True
-    hosts = [urlsplit(own).hostname or "" for own in (profile.url, *profile.url_by_key.values()) if own]
-    return is_host(
-        urlsplit(url).hostname or "", [*profile.key_hosts, *(host.replace("{region}", "*") for host in hosts)]
-    )
+    hosts = [host_of(own).replace("{region}", "*") for own in (profile.url, *profile.url_by_key.values()) if own]
+    return is_host(host_of(url), [*profile.key_hosts, *hosts])
 
 
 def key_header(profile: Profile, key: str) -> dict[str, str]:
@@ -154,9 +152,8 @@ def google(_: Mapping[str, str], __: str | None) -> Signer:
 
 def ibm(params: Mapping[str, str], key: str | None) -> Signer:
     """A token that IBM's identity service gives for an API key."""
-    place = urlsplit(params["iam_url"])
-    known = place.scheme == "https" and is_host(place.hostname or "", ["*.cloud.ibm.com"])
-    if not known and not is_loopback(place.hostname or ""):
+    scheme, host, _port = origin(params["iam_url"])
+    if not (scheme == "https" and is_host(host, ["*.cloud.ibm.com"])) and not is_loopback(host):
         msg = "iam_url must be https:// and a host of cloud.ibm.com: the key goes there."
         raise ValueError(msg)
     tokens = require("ibm_cloud_sdk_core", extra="watsonx").IAMTokenManager(key, url=params["iam_url"])

@@ -18,6 +18,7 @@ __all__ = ["Diagnosis", "diagnosis"]
 _QUERY = "What is the capital of France?"
 _TEXTS = ["Bananas are yellow.", "Paris is the capital of France.", "France lies in Europe.", "It rains."]
 _SAME = 1e-3  # scores of one text in two requests: half precision differs by less
+_KnownFrom = Literal["the server says", "tried", "at least; no more were tried", "not asked: from the profile"]
 _SIZES = (16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -50,7 +51,7 @@ class Diagnosis:
     top_n: Literal["honoured", "ignored", "not in this dialect"]
     pointwise: bool
     limit: int
-    limit_is: Literal["the server says", "tried", "at least; no more were tried", "not asked: from the profile"]
+    limit_is: _KnownFrom
     usage: dict[str, float]
 
     @property
@@ -105,8 +106,7 @@ def diagnosis(endpoint: Endpoint, *, limits: bool) -> Generator[Call | Pause, An
     places = list(scores)  # in the order of the answer
     sent, best = list(range(len(_TEXTS))), sorted(scores, key=lambda place: -scores[place])
     results = dig(data, profile.results)
-    said = yield from endpoint.limit(math.inf)
-    tried, refused = (yield from _limits(endpoint)) if limits and not said else (None, False)
+    limit, limit_is = yield from _limit(endpoint, limits=limits)
     return Diagnosis(
         url=endpoint.url,
         seconds=(first, later),
@@ -117,16 +117,8 @@ def diagnosis(endpoint: Endpoint, *, limits: bool) -> Generator[Call | Pause, An
         sensible=best[0] == 1,
         top_n=(yield from _top_n(endpoint)),
         pointwise=abs(scores_of(profile, alone, 1).get(0, float("nan")) - scores[0]) < _SAME * max(1, abs(scores[0])),
-        limit=said or tried or profile.max_documents,
-        limit_is=(
-            "the server says"
-            if said
-            else "not asked: from the profile"
-            if tried is None
-            else "tried"
-            if refused
-            else "at least; no more were tried"
-        ),
+        limit=limit,
+        limit_is=limit_is,
         usage=usage_of(profile, data, heard.headers),
     )
 
@@ -143,8 +135,13 @@ def _top_n(endpoint: Endpoint) -> Generator[Call | Pause, Any, Literal["honoured
     return "honoured" if len(scores_of(endpoint.profile, data, len(_TEXTS))) == 1 else "ignored"
 
 
-def _limits(endpoint: Endpoint) -> Generator[Call | Pause, Any, tuple[int, bool]]:
-    """How many documents were taken, and whether more were refused."""
+def _limit(endpoint: Endpoint, *, limits: bool) -> Generator[Call | Pause, Any, tuple[int, _KnownFrom]]:
+    """How many documents are taken at once, and where that is known from."""
+    said = yield from endpoint.limit(math.inf)
+    if said:
+        return said, "the server says"
+    if not limits:
+        return endpoint.profile.max_documents, "not asked: from the profile"
     taken = len(_TEXTS)
     for size in _SIZES:
         try:
@@ -152,6 +149,6 @@ def _limits(endpoint: Endpoint) -> Generator[Call | Pause, Any, tuple[int, bool]
         except EndpointError as error:
             if error.status is None or error.retryable:
                 raise
-            return taken, True
+            return taken, "tried"
         taken = size
-    return taken, False
+    return taken, "at least; no more were tried"

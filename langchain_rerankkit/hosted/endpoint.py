@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import random
@@ -19,9 +20,10 @@ from langchain_rerankkit.hosted.addresses import origin
 from langchain_rerankkit.hosted.answers import Heard, TooMuchError, dig, failed, parsed, scores_of, usage_of
 from langchain_rerankkit.hosted.auth import Signer
 from langchain_rerankkit.hosted.limits import Breaker, Pace
-from langchain_rerankkit.hosted.profiles import Profile, deep_merge
+from langchain_rerankkit.hosted.profiles import Profile
 from langchain_rerankkit.hosted.query import Asked, Spent
 from langchain_rerankkit.hosted.redaction import Secrets
+from langchain_rerankkit.hosted.templates import deep_merge
 
 __all__ = ["Call", "Endpoint", "NoAnswerError", "Pause", "Steps"]
 
@@ -128,7 +130,7 @@ class Endpoint:
         self._write = require("orjson", extra="hosted").dumps  # ten times as fast as json, which is felt here
         self._host = urlsplit(url).netloc
         self.taken: int | None = None  # documents that were taken at once where more had been refused
-        self.name = f"{profile.title or profile.name} ({self._host})"
+        self.name = f"{profile.called} ({self._host})"
         self.sends_top_n = not profile.places().isdisjoint({"top_n", "limit"})
 
     def limit(self, deadline: float) -> Steps:
@@ -169,8 +171,7 @@ class Endpoint:
         Where the server says that it is too much, the batch is sent in two parts, and a document that is too long alone
         is cut until it is taken: one document never fails the others.
         """
-        scores = yield from self._judge(asked, {position: asked.texts[position] for position in positions})
-        return scores
+        return self._judge(asked, {position: asked.texts[position] for position in positions})
 
     def _judge(self, asked: Asked, shown: dict[int, str]) -> Steps:
         spent = asked.spent
@@ -240,7 +241,7 @@ class Endpoint:
 
     def _exchange(self, asked: Asked, content: Callable[[], bytes], count: int) -> Steps:
         """One request until its answer: paced, and tried again where that makes sense."""
-        for attempt in range(self._max_retries + 1):
+        for attempt in itertools.count():
             outcome = yield from self._attempt(asked, content, count)
             if not isinstance(outcome, EndpointError):
                 heard, data = outcome
@@ -260,7 +261,6 @@ class Endpoint:
             _logger.debug("%s: attempt %d failed (%s), again in %.2f s.", self.name, attempt + 1, error.status, wait)
             asked.spent.add(retries=1)
             yield Pause(wait)
-        return None
 
     def _admit(self, asked: Asked, count: int) -> float:
         """Seconds until a request of so many documents may be sent; raises if it may not."""

@@ -16,7 +16,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from typing_extensions import Self
 
-__all__ = ["Profile", "deep_merge", "load_profile", "profile_names"]
+from langchain_rerankkit.errors import mistakes
+from langchain_rerankkit.hosted.templates import deep_merge, filled, placeholders
+
+__all__ = ["Profile", "from_env", "load_profile", "profile_names"]
 
 _PLACEHOLDERS = {"model", "query", "documents", "top_n", "limit", "instruction", "text", "position"}
 
@@ -65,9 +68,9 @@ class Profile(BaseModel):
 
     ``request`` is the JSON body with placeholders in place of values: ``$model``, ``$query``, ``$documents`` (the list of
     texts), ``$top_n`` (absent unless the reranker has one), ``$limit`` (``top_n``, or the number of documents),
-    ``$instruction``, and names of ``params``. A mapping ``{each: …}`` becomes a list with one item for each document, in which ``$text`` and
-    ``$position`` (a string) stand for it. Keys whose value is None are left out. In ``url``, ``path``, ``headers`` and
-    ``model_prefix``, ``{model}``, ``{model_}`` (dots as underscores) and names of ``params`` are put in.
+    ``$instruction``, and names of ``params``. A mapping ``{each: …}`` becomes a list with one item for each document, in
+    which ``$text`` and ``$position`` (a string) stand for it. Keys whose value is None are left out. In ``url``, ``path``,
+    ``headers`` and ``model_prefix``, ``{model}``, ``{model_}`` (dots as underscores) and names of ``params`` are put in.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -76,7 +79,7 @@ class Profile(BaseModel):
     """What ``provider=`` calls it."""
 
     title: str = ""
-    """What messages call it."""
+    """What messages call it, if not by its name."""
 
     url: str | None = None
     """Scheme and host; None where everybody has a server of their own."""
@@ -184,6 +187,11 @@ class Profile(BaseModel):
     no_endpoint: str = ""
     """Why there is nothing to call, and what to use instead."""
 
+    @property
+    def called(self) -> str:
+        """What messages call it."""
+        return self.title or self.name
+
     @model_validator(mode="after")
     def _check_placeholders(self) -> Self:
         known = _PLACEHOLDERS | set(self.params)
@@ -208,17 +216,16 @@ class Profile(BaseModel):
         """
         unknown = sorted(set(params) - set(self.params))
         if unknown:
-            msg = f"{self.title or self.name} has no params {unknown}, only {sorted(self.params)}."
+            msg = f"{self.called} has no params {unknown}, only {sorted(self.params)}."
             raise ValueError(msg)
         name = model or ""
         scheme = self.model_prefix.partition(":")[0] + ":"
         found = {"model": name, "model_": name.replace(".", "_")}
         for key, param in self.params.items():
-            found_in = [os.environ[variable] for variable in param.env if os.environ.get(variable)]
-            value = params.get(key) or next(iter(found_in), param.default)
+            value = params.get(key) or from_env(*param.env) or param.default
             if value is None:
                 read = f", or set {' or '.join(param.env)}" if param.env else ""
-                msg = f'{self.title or self.name} needs params={{"{key}": …}}{read}.'
+                msg = f'{self.called} needs params={{"{key}": …}}{read}.'
                 raise ValueError(msg)
             found[key] = value
         if self.model_prefix and not name.startswith(scheme):
@@ -265,12 +272,12 @@ class Profile(BaseModel):
             "limit": top_n or len(documents),
             "instruction": instruction,
         }
-        filled: dict[str, Any] = _filled(self.request, filling)
-        return filled
+        body: dict[str, Any] = filled(self.request, filling)
+        return body
 
     def places(self) -> set[str]:
         """Names of the placeholders in the body."""
-        return _placeholders(self.request)
+        return placeholders(self.request)
 
     def owned(self, *names: str) -> bool:
         """Whether a key of ``request`` is filled by us, and so not the user's to set."""
@@ -279,46 +286,12 @@ class Profile(BaseModel):
             if not isinstance(part, Mapping):
                 break
             part = part.get(name)
-        return bool(_placeholders(part))
+        return bool(placeholders(part))
 
 
-def _placeholders(template: Any) -> set[str]:
-    if isinstance(template, str):
-        return {template[1:]} if template.startswith("$") else set()
-    if isinstance(template, Mapping):
-        return set().union(*(_placeholders(part) for part in template.values()))
-    if isinstance(template, Sequence):
-        return set().union(*(_placeholders(part) for part in template))
-    return set()
-
-
-def _filled(template: Any, values: Mapping[str, Any]) -> Any:
-    if isinstance(template, str):
-        return values.get(template[1:]) if template.startswith("$") else template
-    if isinstance(template, Mapping):
-        if "each" in template:
-            return [
-                _filled(template["each"], {**values, "text": text, "position": str(position)})
-                for position, text in enumerate(values["documents"])
-            ]
-        filled = {name: _filled(part, values) for name, part in template.items()}
-        return {name: part for name, part in filled.items() if part is not None}
-    if isinstance(template, list):
-        return [_filled(part, values) for part in template]
-    return template
-
-
-def deep_merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """The first mapping with what the second one says, inner mappings key by key; None takes a key away."""
-    merged = dict(first)
-    for name, value in second.items():
-        if value is None:
-            merged.pop(name, None)
-        elif isinstance(value, Mapping) and isinstance(merged.get(name), Mapping):
-            merged[name] = deep_merge(merged[name], value)
-        else:
-            merged[name] = value
-    return merged
+def from_env(*names: str | None) -> str | None:
+    """The first of some environment variables that holds something."""
+    return next((value for name in names if name and (value := os.environ.get(name))), None)
 
 
 @cache
@@ -385,8 +358,7 @@ def load_profile(provider: str | Mapping[str, Any]) -> Profile:
         try:
             profile = Profile.model_validate(_like({**base, "title": "The endpoint"}, data))
         except ValidationError as error:
-            mistakes = "; ".join(f"{'.'.join(map(str, m['loc']))}: {m['msg']}" for m in error.errors())
-            msg = f"Not a profile of a rerank endpoint: {mistakes}"
+            msg = f"Not a profile of a rerank endpoint: {mistakes(error)}"
             raise ValueError(msg) from error
     if profile.no_endpoint:
         raise ValueError(profile.no_endpoint)

@@ -24,7 +24,7 @@ from langchain_rerankkit.llm.tape import Tape, candidate_ids
 from langchain_rerankkit.llm.tokens import TokenCounter
 from langchain_rerankkit.llm.usage import Meter
 from langchain_rerankkit.ranking import best_first
-from langchain_rerankkit.records import Answer, DetailedScores, ScoreRequest
+from langchain_rerankkit.records import Answer, DetailedScores, ScoreRequest, with_details
 
 __all__ = ["Asked", "ChatReranker", "Conversation", "Verdict", "corrected"]
 
@@ -248,7 +248,7 @@ class ChatReranker(Reranker):
                 done, step = advance(verdict, said)
             return self._finish(request, step, meter)
         except Exception as error:  # noqa: BLE001 - one failing query must not lose the others
-            return _with_cost(error, meter)
+            return with_details(error, usage=meter.usage())
 
     def _converse(self, conversation: Conversation, meter: Meter, request: ScoreRequest) -> Any:
         model = self._ready().model
@@ -275,7 +275,7 @@ class ChatReranker(Reranker):
                 done, step = advance(verdict, said)
             return self._finish(request, step, meter)
         except Exception as error:  # noqa: BLE001 - one failing query must not lose the others
-            return _with_cost(error, meter)
+            return with_details(error, usage=meter.usage())
 
     async def _aconverse(
         self, conversation: Conversation, meter: Meter, request: ScoreRequest, calls: asyncio.Semaphore
@@ -288,14 +288,6 @@ class ChatReranker(Reranker):
                     return None
                 done, step = advance(conversation, _heard(await model.ainvoke(step, request.config), step, meter))
             return step
-
-
-def _with_cost(error: Exception, meter: Meter) -> Exception:
-    """What was spent is spent, though nothing came of it: the fallback's documents say so."""
-    attributes: dict[str, Any] | None = getattr(error, "__dict__", None)
-    if attributes is not None:
-        attributes["rerank_details"] = {"usage": meter.usage()}
-    return error
 
 
 def _replayed(scores: Sequence[float], meter: Meter) -> Verdict:

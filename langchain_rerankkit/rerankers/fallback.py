@@ -22,7 +22,15 @@ from langchain_rerankkit._steps import advance
 from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.errors import EndpointError, RerankKitError
 from langchain_rerankkit.ranking import best_first
-from langchain_rerankkit.records import Answer, DetailedScores, Judged, RerankInput, ScoreRequest
+from langchain_rerankkit.records import (
+    Answer,
+    DetailedScores,
+    Judged,
+    RerankInput,
+    ScoreRequest,
+    details_of,
+    with_details,
+)
 from langchain_rerankkit.rerankers.combining import CombiningReranker, as_input
 
 __all__ = ["FallbackReranker"]
@@ -170,7 +178,7 @@ class FallbackReranker(CombiningReranker):
             for position, outcome in zip(open_, judged, strict=True):
                 if isinstance(outcome, Exception):
                     failed[position].append(_failure(reranker, outcome))
-                    answers[position] = _with_failures(outcome, failed[position])
+                    answers[position] = with_details(outcome, failed=list(failed[position]))
                 else:
                     answers[position] = _answer(reranker, number + 1, outcome, failed[position])
             open_ = [position for position in open_ if isinstance(answers[position], Exception)]
@@ -203,14 +211,9 @@ def _failure(reranker: Reranker, error: Exception) -> dict[str, Any]:
     failure: dict[str, Any] = {"model": reranker._label(), "reason": type(error).__name__}
     if isinstance(error, EndpointError) and error.status is not None:
         failure["status"] = error.status
-    if "usage" in (said := getattr(error, "rerank_details", {})):
-        failure["usage"] = said["usage"]  # what is spent is spent
+    if "usage" in (said := details_of(error)):
+        failure["usage"] = said["usage"]
     return failure
-
-
-def _with_failures(error: Exception, failed: list[dict[str, Any]]) -> Exception:
-    error.__dict__["rerank_details"] = {**getattr(error, "rerank_details", {}), "failed": list(failed)}
-    return error
 
 
 def _answer(reranker: Reranker, stage: int, judged: Judged, failed: list[dict[str, Any]]) -> DetailedScores:

@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 from typing_extensions import Self, override
 
 from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.errors import EndpointError
-from langchain_rerankkit.hosted.addresses import address_of, check_url, endpoint_url, is_loopback, is_public
+from langchain_rerankkit.hosted.addresses import address_of, check_url, endpoint_url, host_of, is_loopback, is_public
 from langchain_rerankkit.hosted.auth import base_for, is_key, key_for, key_header, signer_for
 from langchain_rerankkit.hosted.connections import WireSettings
 from langchain_rerankkit.hosted.diagnosis import Diagnosis, diagnosis
@@ -27,7 +26,7 @@ from langchain_rerankkit.hosted.query import Asked, Spent, batches
 from langchain_rerankkit.hosted.redaction import Secrets
 from langchain_rerankkit.hosted.wire import Job, Wire
 from langchain_rerankkit.ranking import sigmoid
-from langchain_rerankkit.records import Answer, DetailedScores, ScoreRequest
+from langchain_rerankkit.records import Answer, DetailedScores, ScoreRequest, with_details
 
 __all__ = ["HostedReranker"]
 
@@ -165,7 +164,7 @@ class HostedReranker(Reranker):
     @model_validator(mode="after")
     def _check(self) -> Self:
         profile = self._profile
-        name = profile.title or profile.name
+        name = profile.called
         if profile.model == "required" and not self.model:
             known = f", for example {profile.examples[0]!r}" if profile.examples else ""
             msg = f"{name} needs a model{known}."
@@ -187,7 +186,7 @@ class HostedReranker(Reranker):
     def _check_url(self, url: str, *, with_key: bool | None = None) -> None:
         key = self.api_key is not None if with_key is None else with_key
         check_url(url, with_key=key, allow_insecure=self.allow_insecure)
-        host = urlsplit(url).hostname or ""
+        host = host_of(url)
         if not self.allow_private_networks and address_of(host) is not None and not is_public(host):
             msg = "The address of base_url is not a public one, and allow_private_networks is False."
             raise ValueError(msg)
@@ -259,7 +258,7 @@ class HostedReranker(Reranker):
             verify=self.verify,
             allow_private_networks=self.allow_private_networks,
             # A proxy of the environment would hide whom it talks to, and has nothing to do with this machine.
-            trust_env=self.allow_private_networks and not is_loopback(urlsplit(url).hostname or ""),
+            trust_env=self.allow_private_networks and not is_loopback(host_of(url)),
             client=self.http_client,
             async_client=self.http_async_client,
         )
@@ -358,8 +357,7 @@ class HostedReranker(Reranker):
         scores: dict[int, float] = {} if error else {place: s for part in outcome for place, s in part.items()}
         error = error or (None if scores else spent.refusal)
         if error is not None:
-            error.__dict__["rerank_details"] = {"usage": usage}  # what is spent is spent, though nothing came of it
-            return error
+            return with_details(error, usage=usage)
         details: list[dict[str, Any]] = []
         for place in sent.places:
             about: dict[str, Any] = {"usage": dict(usage)}

@@ -146,6 +146,6 @@ class ElasticsearchReranker(HostedReranker):
 
 
 class WatsonxReranker(HostedReranker):
-    """Reranks by the rerank models of IBM watsonx.ai; name the project in ``request_options``."""
+    """Reranks by the rerank models of IBM watsonx.ai; name the project in ``params``."""
 
     provider: str | Mapping[str, Any] = "watsonx"
