@@ -2,6 +2,10 @@
 
 from typing import Any
 
+import google.auth
+import google.oauth2.credentials
+import pytest
+
 import langchain_rerankkit
 from langchain_rerankkit import HostedReranker
 from langchain_rerankkit.rerankers import providers
@@ -27,6 +31,14 @@ NAMED = {
     vars(getattr(langchain_rerankkit, name))["__pydantic_fields__"]["provider"].default: name
     for name in providers.__all__
 }
+
+
+def open_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials for the providers that are signed for: Google's token is the key."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")
+    account = google.oauth2.credentials.Credentials(token=KEY)
+    monkeypatch.setattr(google.auth, "default", lambda **_: (account, "p"))
 
 
 def hosted(provider: str, url: str, **fields: Any) -> HostedReranker:

@@ -313,20 +313,6 @@ def test_infinity_gives_the_scores_of_transformers(infinity, folder):
     check(documents, reranker.rank(QUERY, documents), expected, 1e-5)
 
 
-async def test_infinity_asynchronously(infinity):
-    documents = numbered(2_100)
-    async with hosted(provider="infinity", base_url=infinity) as reranker:
-        found = await reranker.acompress_documents(documents, QUERY)
-    check_again(found, hosted(provider="infinity", base_url=infinity).rank(QUERY, documents), 1e-5)
-
-
-def test_infinity_cuts_to_top_n(infinity):
-    documents = numbered(300)
-    every = hosted(provider="infinity", base_url=infinity).rank(QUERY, documents)
-    best = hosted(provider="infinity", base_url=infinity, top_n=5).rank(QUERY, documents)
-    assert [record.document.page_content for record in best] == [record.document.page_content for record in every[:5]]
-
-
 def test_infinity_takes_blank_and_very_long_documents(infinity):
     texts = ["bread " * 60_000, "", "the river flows", " \n"]  # the first one is longer than the server takes
     records = hosted(provider="infinity", base_url=infinity).rank(QUERY, texts)
@@ -405,23 +391,9 @@ def test_llama_gives_about_the_scores_of_transformers(llama, folder):
     assert statistics.correlation(raw, expected) > 0.999
 
 
-async def test_llama_asynchronously(llama):
-    documents = numbered(300)
-    async with hosted(provider="llamacpp", base_url=llama) as reranker:
-        found = await reranker.acompress_documents(documents, QUERY)
-    check_again(found, hosted(provider="llamacpp", base_url=llama).rank(QUERY, documents), 1e-3)
-
-
 def test_llama_closes_a_connection_after_a_hundred_requests(llama):
     with hosted(provider="llamacpp", base_url=llama, max_retries=0) as reranker:
         assert all(len(reranker.rank(f"{QUERY} {number}", FOUR)) == 4 for number in range(150))
-
-
-def test_llama_cuts_to_top_n(llama):
-    documents = numbered(300)
-    every = hosted(provider="llamacpp", base_url=llama).rank(QUERY, documents)
-    best = hosted(provider="llamacpp", base_url=llama, top_n=5).rank(QUERY, documents)
-    assert [record.document.page_content for record in best] == [record.document.page_content for record in every[:5]]
 
 
 def test_llama_refuses_a_wrong_key(guarded_llama):
@@ -451,3 +423,27 @@ def test_a_query_longer_than_the_batch_of_llama_is_an_error(llama):
     with pytest.raises(EndpointError, match="too large") as refused:
         hosted(provider="llamacpp", base_url=llama).rank("river " * 600, FOUR)
     assert refused.value.status == 500
+
+
+# --- both --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("server", "provider"), [("infinity", "infinity"), ("llama", "llamacpp")])
+def test_top_n_cuts(server, provider, request):
+    url = request.getfixturevalue(server)
+    documents = numbered(300)
+    every = hosted(provider=provider, base_url=url).rank(QUERY, documents)
+    best = hosted(provider=provider, base_url=url, top_n=5).rank(QUERY, documents)
+    assert [record.document.page_content for record in best] == [record.document.page_content for record in every[:5]]
+
+
+@pytest.mark.parametrize(
+    ("server", "provider", "count", "tolerance"),
+    [("infinity", "infinity", 2_100, 1e-5), ("llama", "llamacpp", 300, 1e-3)],
+)
+async def test_asynchronously(server, provider, count, tolerance, request):
+    url = request.getfixturevalue(server)
+    documents = numbered(count)
+    async with hosted(provider=provider, base_url=url) as reranker:
+        found = await reranker.acompress_documents(documents, QUERY)
+    check_again(found, hosted(provider=provider, base_url=url).rank(QUERY, documents), tolerance)

@@ -13,7 +13,7 @@ import jwt
 import pytest
 
 from langchain_rerankkit import HostedReranker
-from tests.hosted import KEY, hosted
+from tests.hosted import KEY, hosted, open_accounts
 from tests.rerank_fakes import FAKES
 from tests.rerank_server import Reply, serve
 
@@ -166,9 +166,7 @@ def test_the_environments_key_goes_to_the_providers_host_alone(monkeypatch, prov
 @pytest.mark.parametrize("provider", sorted(FAKES))
 def test_each_key_has_its_header(provider, monkeypatch):
     """With the key of another, every fake refuses as its provider does, and the error says what to check."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
-    monkeypatch.setattr(google.auth, "default", lambda **_: (google.oauth2.credentials.Credentials(token=KEY), "p"))
+    open_accounts(monkeypatch)
     with serve(FAKES[provider](key="another-key")) as server, hosted(provider, server.url) as reranker:
         with pytest.raises(OSError, match=r"Check api_key") as caught:
             reranker.rank(QUERY, TEXTS)

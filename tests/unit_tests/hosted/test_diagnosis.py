@@ -6,15 +6,14 @@ import pytest
 
 from langchain_rerankkit import EndpointError, ScoreError
 from langchain_rerankkit.cli import main
-from tests.hosted import KEY, hosted
+from tests.hosted import KEY, hosted, open_accounts
 from tests.rerank_fakes import FAKES
 from tests.rerank_server import Reply, serve
 
 
 @pytest.fixture(autouse=True)
 def credentials(monkeypatch):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    open_accounts(monkeypatch)
     monkeypatch.setenv("MY_KEY", KEY)
 
 

@@ -11,13 +11,11 @@ from dataclasses import dataclass, replace
 from email.utils import formatdate
 from pathlib import Path
 
-import google.auth
-import google.oauth2.credentials
 import pytest
 from langchain_core.documents import Document
 
 from langchain_rerankkit import EndpointError, ScoreError
-from tests.hosted import KEY, hosted
+from tests.hosted import hosted, open_accounts
 from tests.rerank_fakes import FAKES, judge
 from tests.rerank_server import Reply, serve
 
@@ -111,9 +109,7 @@ FAULTS = [
 
 @pytest.fixture(autouse=True)
 def credentials(monkeypatch):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")
-    monkeypatch.setattr(google.auth, "default", lambda **_: (google.oauth2.credentials.Credentials(token=KEY), "p"))
+    open_accounts(monkeypatch)
 
 
 def outcome(provider, fault):

@@ -14,14 +14,18 @@ class Clock:
         return self.now
 
 
-@given(st.integers(1, 5), st.lists(st.floats(0, 40), min_size=1, max_size=60))
-def test_no_minute_has_more_than_so_many(per_minute, pauses):
+def reserved(per_minute, pauses):
+    """When each place was asked for, and how long it is until then."""
     clock = Clock()
     pace = Pace(per_minute, clock)
-    times = []
     for pause in pauses:
         clock.now += pause
-        times.append(clock.now + pace.reserve())
+        yield clock.now, pace.reserve()
+
+
+@given(st.integers(1, 5), st.lists(st.floats(0, 40), min_size=1, max_size=60))
+def test_no_minute_has_more_than_so_many(per_minute, pauses):
+    times = [asked + wait for asked, wait in reserved(per_minute, pauses)]
     assert times == sorted(times)
     for first, later in zip(times, times[per_minute:]):  # noqa: B905 - the second is shorter
         assert later - first >= 60 - 1e-6
@@ -29,15 +33,11 @@ def test_no_minute_has_more_than_so_many(per_minute, pauses):
 
 @given(st.integers(1, 5), st.lists(st.floats(0, 40), min_size=1, max_size=30))
 def test_nobody_waits_without_need(per_minute, pauses):
-    clock = Clock()
-    pace = Pace(per_minute, clock)
     times = []
-    for pause in pauses:
-        clock.now += pause
-        wait = pace.reserve()
-        recent = [time for time in times if time > clock.now - 60]
+    for asked, wait in reserved(per_minute, pauses):
+        recent = [time for time in times if time > asked - 60]
         assert (wait == 0) == (len(recent) < per_minute)
-        times.append(clock.now + wait)
+        times.append(asked + wait)
 
 
 def test_a_place_that_comes_too_late_is_not_taken():

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_rerankkit import HostedReranker
-from langchain_rerankkit.hosted.profiles import Profile, deep_merge, load_profile, profile_names
+from langchain_rerankkit.hosted.profiles import Profile, load_profile, profile_names
+from langchain_rerankkit.hosted.templates import deep_merge
 
 
 @pytest.mark.parametrize("name", profile_names())

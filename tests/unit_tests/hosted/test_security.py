@@ -18,8 +18,6 @@ from contextlib import contextmanager, suppress
 from itertools import cycle
 from urllib.parse import quote, unquote, urlsplit
 
-import google.auth
-import google.oauth2.credentials
 import httpx
 import pytest
 from langchain_core.documents import Document
@@ -29,7 +27,7 @@ from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 from langchain_rerankkit import EndpointError, FallbackReranker, HostedReranker, ScoreError
 from langchain_rerankkit.hosted.addresses import is_public
 from langchain_rerankkit.hosted.profiles import load_profile, profile_names
-from tests.hosted import KEY, MODELS, MORE, hosted, token
+from tests.hosted import KEY, MODELS, MORE, hosted, open_accounts, token
 from tests.rerank_fakes import FAKES
 from tests.rerank_server import Reply, serve
 
@@ -55,9 +53,7 @@ def case(*values, name=None):
 @pytest.fixture(autouse=True)
 def credentials(monkeypatch):
     """Of the environment's accounts: Google's token is the key."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")
-    monkeypatch.setattr(google.auth, "default", lambda **_: (google.oauth2.credentials.Credentials(token=KEY), "p"))
+    open_accounts(monkeypatch)
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
 

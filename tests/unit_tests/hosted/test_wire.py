@@ -27,7 +27,7 @@ from langchain_core.load import dumps
 
 from langchain_rerankkit import EndpointError, HostedReranker, JinaReranker, ScoreError
 from langchain_rerankkit.hosted.query import batches
-from tests.hosted import KEY, hosted
+from tests.hosted import KEY, hosted, open_accounts
 from tests.rerank_fakes import FAKES, judge
 from tests.rerank_server import Reply, serve
 
@@ -66,8 +66,7 @@ class TestSplitting:
 
     @pytest.mark.parametrize("provider", ["tei", "pinecone", "cohere", "nvidia", "bedrock", "deepinfra", "llamacpp"])
     def test_more_than_a_server_takes(self, provider, monkeypatch):
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+        open_accounts(monkeypatch)
         texts = texts_of(250)
         with serve(FAKES[provider](limit=None if provider == "tei" else 40)) as server:
             with hosted(provider, server.url, max_documents=None if provider == "tei" else 40) as reranker:
@@ -215,8 +214,7 @@ class TestTopN:
                 reranker.rank(QUERY, texts_of(20))
 
     def test_pages(self, monkeypatch):
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+        open_accounts(monkeypatch)
         with serve(FAKES["bedrock"](page=7)) as server, hosted("bedrock", server.url) as reranker:
             assert order(reranker.rank(QUERY, texts_of(20))) == ranked(texts_of(20))
             assert len(server.requests) == 3

@@ -1,12 +1,10 @@
 """Every profile against its provider's fake, over real sockets, in all clauses of the contract."""
 
-import google.auth
-import google.oauth2.credentials
 import pytest
 
 from langchain_rerankkit.hosted.profiles import profile_names
 from langchain_rerankkit.testing import RerankerTests
-from tests.hosted import KEY, NAMED, hosted
+from tests.hosted import KEY, NAMED, hosted, open_accounts
 from tests.rerank_fakes import FAKES
 from tests.rerank_server import serve
 
@@ -28,10 +26,7 @@ class Hosted(RerankerTests):
     @pytest.fixture(autouse=True)
     @staticmethod
     def credentials(monkeypatch):
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")
-        account = google.oauth2.credentials.Credentials(token=KEY)
-        monkeypatch.setattr(google.auth, "default", lambda **_: (account, "p"))
+        open_accounts(monkeypatch)
 
     def make_reranker(self, **fields):
         return hosted(self.provider, self.url, **fields)
