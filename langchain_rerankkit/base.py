@@ -7,6 +7,7 @@ numbers aligned with the texts; it never sorts, cuts, copies or traces. All of t
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import copy
 import logging
 import math
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
-from langchain_core.runnables.config import run_in_executor
+from langchain_core.runnables.config import get_config_list, run_in_executor
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 from typing_extensions import Self, override
 
@@ -30,12 +31,16 @@ from langchain_rerankkit.records import (
     DetailedScores,
     Judged,
     RankedDocument,
+    Ranking,
     RerankInput,
     ScoreRequest,
     Scores,
     Status,
     details_of,
+    encodable,
+    query_and_documents,
 )
+from langchain_rerankkit.tracing import Spans, run_config, summary, within
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import Callbacks
@@ -43,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["Reranker"]
 
 _Item = TypeVar("_Item")
+_Outputs = dict[str, Any]  # of a run
 _logger = logging.getLogger("langchain_rerankkit")
 _NOTHING = object()
 _KEPT = ("fallback", "unjudged")  # no min_score cuts what nobody judged
@@ -162,20 +168,26 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
         answers: list[Answer | Exception] = []
         for request in requests:
             try:
-                answers.append(self._score(request.query, request.texts))
+                with within(request.config):
+                    answers.append(self._score(request.query, request.texts))
             except Exception as error:  # noqa: BLE001 - one failing query must not lose the others
                 answers.append(error)
         return answers
 
     async def _ascore(self, query: str, texts: list[str]) -> Answer:
         """Judge texts asynchronously; override it where the backend is truly asynchronous."""
-        return await run_in_executor(_executor(), self._score, query, texts)
+        return await _on_thread(self._score, query, texts)
 
     async def _ascore_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
         """Judge several requests asynchronously: with `_ascore` where a backend has its own, else on a thread."""
         if type(self)._ascore is Reranker._ascore:
-            return await run_in_executor(_executor(), self._score_many, requests)
-        answers = await asyncio.gather(*(self._ascore(r.query, r.texts) for r in requests), return_exceptions=True)
+            return await _on_thread(self._score_many, requests)
+
+        async def score(request: ScoreRequest) -> Answer:
+            with within(request.config):
+                return await self._ascore(request.query, request.texts)
+
+        answers = await asyncio.gather(*map(score, requests), return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, Exception):
                 raise answer
@@ -186,9 +198,13 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
         return raw_score
 
     def _label(self) -> str:
-        """Name of the model in ``metadata["rerank"]``."""
+        """Name of the model in ``metadata["rerank"]`` and in traces."""
         model = getattr(self, "model", None)
         return model if isinstance(model, str) else type(self).__name__
+
+    def _provider(self) -> str | None:
+        """Name of who hosts the model, in traces; None for a model in this process."""
+        return None
 
     @classmethod
     @override
@@ -252,13 +268,15 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
             TypeError: If the input is not a query and documents.
         """
         reranker = self._with(kwargs)
+        (config,) = reranker._traced(config)
         # langchain-core passes the run's own configuration by name, though its annotation lacks this case.
-        return reranker._call_with_config(reranker._rerank, input, config, run_type="retriever")  # type: ignore[arg-type]
+        return _documents(reranker._call_with_config(reranker._rerank, input, config, run_type="retriever"))  # type: ignore[arg-type]
 
     @override
     async def ainvoke(self, input: RerankInput, config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:
         reranker = self._with(kwargs)
-        return await reranker._acall_with_config(reranker._arerank, input, config, run_type="retriever")  # type: ignore[arg-type]
+        (config,) = reranker._traced(config)
+        return _documents(await reranker._acall_with_config(reranker._arerank, input, config, run_type="retriever"))  # type: ignore[arg-type]
 
     @override
     def batch(
@@ -271,13 +289,14 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
     ) -> list[list[Document]]:
         """Rerank for several queries in one pass of the backend, with one traced run each."""
         reranker = self._with(kwargs)
-        return reranker._batch_with_config(
+        outputs = reranker._batch_with_config(
             reranker._rerank_batch,  # type: ignore[arg-type]
             inputs,
-            config,
+            reranker._traced(config, len(inputs)),
             return_exceptions=return_exceptions,
             run_type="retriever",
         )
+        return [_documents(output) for output in outputs]
 
     @override
     async def abatch(
@@ -289,13 +308,14 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
         **kwargs: Any | None,
     ) -> list[list[Document]]:
         reranker = self._with(kwargs)
-        return await reranker._abatch_with_config(
+        outputs = await reranker._abatch_with_config(
             reranker._arerank_batch,  # type: ignore[arg-type]
             inputs,
-            config,
+            reranker._traced(config, len(inputs)),
             return_exceptions=return_exceptions,
             run_type="retriever",
         )
+        return [_documents(output) for output in outputs]
 
     @override
     def compress_documents(
@@ -310,8 +330,8 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
     ) -> list[Document]:
         return await self.ainvoke({"query": query, "documents": documents}, {"callbacks": callbacks})
 
-    def rank(self, query: str, documents: Sequence[Document | str], **options: Any) -> list[RankedDocument]:
-        """Rank documents or plain texts and return records instead of documents; not traced.
+    def rank(self, query: str, documents: Sequence[Document | str], **options: Any) -> Ranking:
+        """Rank documents or plain texts and return records instead of documents; no run of LangChain's.
 
         Args:
             query: The query.
@@ -319,12 +339,12 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
             **options: Fields to override for this call: see `call_options`.
 
         Returns:
-            One `RankedDocument` per document kept, best first.
+            A list of one `RankedDocument` per document kept, best first; a table in a notebook.
         """
         reranker = self._with(options)
         wrapped = [Document(page_content=item) if isinstance(item, str) else item for item in documents]
         (judged,) = reranker._judge_many([{"query": query, "documents": wrapped}])
-        return _unwrap(reranker._rank(judged))
+        return Ranking(reranker._rank(_unwrap(judged)))
 
     # --- written once ---------------------------------------------------------------------------------------------
 
@@ -341,44 +361,60 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
             setattr(changed, name, value)
         return changed
 
-    def _rerank(self, input: RerankInput, config: RunnableConfig) -> list[Document]:
+    def _traced(self, config: RunnableConfig | list[RunnableConfig] | None, count: int = 1) -> list[RunnableConfig]:
+        """Configurations of runs that name the model."""
+        label, provider = self._label(), self._provider()
+        configs = get_config_list(config, count)
+        return [run_config(one, name=type(self).__name__, model=label, provider=provider) for one in configs]
+
+    def _rerank(self, input: RerankInput, config: RunnableConfig) -> _Outputs:
         return _unwrap(self._rerank_batch([input], [config])[0])
 
-    async def _arerank(self, input: RerankInput, config: RunnableConfig) -> list[Document]:
+    async def _arerank(self, input: RerankInput, config: RunnableConfig) -> _Outputs:
         return _unwrap((await self._arerank_batch([input], [config]))[0])
 
-    def _rerank_batch(
-        self, inputs: list[RerankInput], config: list[RunnableConfig]
-    ) -> list[list[Document] | Exception]:
-        return [self._annotate(self._rank(judged)) for judged in self._judge_many(inputs, config)]
+    def _rerank_batch(self, inputs: list[RerankInput], config: list[RunnableConfig]) -> list[_Outputs | Exception]:
+        return [self._outputs(judged) for judged in self._judge_many(inputs, config)]
 
     async def _arerank_batch(
         self, inputs: list[RerankInput], config: list[RunnableConfig]
-    ) -> list[list[Document] | Exception]:
-        return [self._annotate(self._rank(judged)) for judged in await self._ajudge_many(inputs, config)]
+    ) -> list[_Outputs | Exception]:
+        return [self._outputs(judged) for judged in await self._ajudge_many(inputs, config)]
+
+    def _outputs(self, judged: Judged | Exception) -> _Outputs | Exception:
+        """What the run shows; the caller gets its documents."""
+        if isinstance(judged, Exception):
+            return judged
+        ranked = self._rank(judged)
+        return {"documents": self._annotate(ranked), **summary(self._label(), judged, ranked)}
 
     def _judge_many(
         self, inputs: Sequence[RerankInput], configs: Sequence[RunnableConfig | None] | None = None
     ) -> list[Judged | Exception]:
         """Check inputs, ask the backend, check its answers. Combiners call it on their members."""
-        jobs = self._prepare_many(inputs, configs)
-        requests = _to_judge(jobs)
-        try:
-            answers = self._score_many(requests) if requests else []
-        except Exception as error:  # noqa: BLE001 - becomes the outcome of each run
-            answers = [error] * len(requests)
-        return self._align(jobs, answers)
+        with self._spans(inputs, configs) as spans:
+            jobs = self._prepare_many(inputs, configs)
+            requests = _to_judge(jobs)
+            try:
+                answers = self._score_many(requests) if requests else []
+            except Exception as error:  # noqa: BLE001 - becomes the outcome of each run
+                answers = [error] * len(requests)
+            return spans.record(self._align(jobs, answers))
 
     async def _ajudge_many(
         self, inputs: Sequence[RerankInput], configs: Sequence[RunnableConfig | None] | None = None
     ) -> list[Judged | Exception]:
-        jobs = self._prepare_many(inputs, configs)
-        requests = _to_judge(jobs)
-        try:
-            answers = await self._ascore_many(requests) if requests else []
-        except Exception as error:  # noqa: BLE001 - becomes the outcome of each run
-            answers = [error] * len(requests)
-        return self._align(jobs, answers)
+        with self._spans(inputs, configs) as spans:
+            jobs = self._prepare_many(inputs, configs)
+            requests = _to_judge(jobs)
+            try:
+                answers = await self._ascore_many(requests) if requests else []
+            except Exception as error:  # noqa: BLE001 - becomes the outcome of each run
+                answers = [error] * len(requests)
+            return spans.record(self._align(jobs, answers))
+
+    def _spans(self, inputs: Sequence[RerankInput], configs: Sequence[RunnableConfig | None] | None) -> Spans:
+        return Spans(self._label(), inputs, configs, provider=self._provider(), top_k=self.top_n, rank=self._rank)
 
     def _prepare_many(
         self, inputs: Sequence[RerankInput], configs: Sequence[RunnableConfig | None] | None
@@ -389,12 +425,12 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
 
     def _prepare(self, input: RerankInput, config: RunnableConfig | None) -> _Job | Exception:
         try:
-            query, documents = _query_and_documents(input)
-            texts = [_encodable(self._text(document)) for document in documents]
+            query, documents = query_and_documents(input)
+            texts = [encodable(self._text(document)) for document in documents]
         except Exception as error:  # noqa: BLE001 - a bad input fails its own run of a batch
             return error
         judged = [position for position, text in enumerate(texts) if text.strip()]
-        request = ScoreRequest(_encodable(query), [texts[i] for i in judged], [documents[i] for i in judged], config)
+        request = ScoreRequest(encodable(query), [texts[i] for i in judged], [documents[i] for i in judged], config)
         return _Job(documents, judged, request)
 
     def _text(self, document: Document) -> str:
@@ -464,9 +500,7 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
         details = [copy.deepcopy(said) for _ in range(count)]
         return Judged(job.documents, [-math.inf] * count, ["fallback"] * count, type(error).__name__, details)
 
-    def _rank(self, judged: Judged | Exception) -> list[RankedDocument] | Exception:
-        if isinstance(judged, Exception):
-            return judged
+    def _rank(self, judged: Judged) -> list[RankedDocument]:
         positions = best_first(judged.raw_scores)
         if self.min_score is None:
             positions = positions[: self.top_n]
@@ -506,9 +540,7 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
             raise ScoreError(msg)
         return scores
 
-    def _annotate(self, ranked: list[RankedDocument] | Exception) -> list[Document] | Exception:
-        if isinstance(ranked, Exception):
-            return ranked
+    def _annotate(self, ranked: list[RankedDocument]) -> list[Document]:
         documents = []
         label = self._label()
         for line in ranked:
@@ -543,43 +575,21 @@ def _executor() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=16, thread_name_prefix="rerankkit")
 
 
-def _query_and_documents(input: Any) -> tuple[str, list[Document]]:
-    if not isinstance(input, Mapping) or not {"query", "documents"} <= set(input):
-        given = sorted(map(str, input)) if isinstance(input, Mapping) else type(input).__name__
-        msg = f"A reranker takes a dict with the keys 'query' and 'documents', got {given}."
-        raise TypeError(msg)
-    query, documents = input["query"], input["documents"]
-    if not isinstance(query, str):
-        msg = f"The query must be a str, not {type(query).__name__}."
-        raise TypeError(msg)
-    if isinstance(documents, (str, Document, Mapping)):
-        msg = f"The documents must be a list of Document, not one {type(documents).__name__}."
-        raise TypeError(msg)
-    documents = list(documents)
-    for position, document in enumerate(documents):
-        if not isinstance(document, Document):
-            msg = (
-                f"Documents must be langchain_core Documents; item {position} is a {type(document).__name__}. "
-                "Use rank() for plain texts."
-            )
-            raise TypeError(msg)
-    return query, documents
-
-
-def _encodable(text: str) -> str:
-    """The text with lone surrogates replaced: no tokenizer and no wire format can carry them."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
+async def _on_thread(function: Callable[..., _Item], *arguments: Any) -> _Item:
+    """Call a function on one of them, where what the caller traces is still known."""
+    return await run_in_executor(_executor(), contextvars.copy_context().run, function, *arguments)
 
 
 def _to_judge(jobs: Sequence[_Job | Exception]) -> list[ScoreRequest]:
     return [job.request for job in jobs if isinstance(job, _Job) and job.judged]
 
 
-def _unwrap(result: list[_Item] | Exception) -> list[_Item]:
+def _unwrap(result: _Item | Exception) -> _Item:
     if isinstance(result, Exception):
         raise result
     return result
+
+
+def _documents(outputs: Any) -> list[Document]:
+    """What the caller gets of a run's outputs; an error in a batch is passed on."""
+    return cast("list[Document]", outputs if isinstance(outputs, BaseException) else outputs["documents"])

@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from html import escape
+from typing import Any, Literal, SupportsIndex, TypeVar, overload
 
 from langchain_core.documents import Document
 from langchain_core.runnables import RunnableConfig
-from typing_extensions import TypedDict
+from typing_extensions import Self, TypedDict, override
 
 __all__ = [
     "Answer",
     "DetailedScores",
     "Judged",
     "RankedDocument",
+    "Ranking",
     "RerankInput",
     "ScoreRequest",
     "Scores",
     "Status",
     "by_request",
     "details_of",
+    "encodable",
+    "query_and_documents",
+    "total_usage",
     "with_details",
 ]
 
@@ -66,6 +71,56 @@ class RankedDocument:
     status: Status = "ok"
     reason: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Ranking(list[RankedDocument]):
+    """A ranking, best first: a list, which a notebook shows as a table."""
+
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> RankedDocument: ...
+    @overload
+    def __getitem__(self, place: slice) -> Self: ...
+    @override
+    def __getitem__(self, place: SupportsIndex | slice) -> RankedDocument | Self:
+        found = super().__getitem__(place)
+        return type(self)(found) if isinstance(found, list) else found
+
+    def _repr_html_(self) -> str:
+        """The table: rank, move, score, id and the beginning of the text, and the status where one is not ``"ok"``."""
+        odd = any(line.status != "ok" for line in self)
+        names = ["Rank", "Move", "Score", *(["Status"] if odd else []), "Id", "Text"]
+        head = "".join(f'<th scope="col" style="text-align:left">{name}</th>' for name in names)
+        rows = "".join(_row(line, with_status=odd) for line in self[:_ROWS])
+        more = f"<p>… and {len(self) - _ROWS} more</p>" if len(self) > _ROWS else ""
+        return f'<table style="color:inherit"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{more}'
+
+
+_ROWS, _CHARACTERS = 100, 160  # that a notebook shows: of a ranking, and of a text
+_UP, _DOWN = "color:#2a9d58", "color:#d9534f"  # told apart from a white and from a black background
+
+
+def _row(line: RankedDocument, *, with_status: bool) -> str:
+    """A line of the table. Everything that comes from a document is escaped, and cannot turn the line's direction."""
+    moved = line.previous_rank - line.rank
+    move = (
+        f'<span style="{_UP if moved > 0 else _DOWN}">{"▲" if moved > 0 else "▼"}{abs(moved)}</span>' if moved else "="
+    )
+    cells = [
+        str(line.rank),
+        move,
+        f"{line.score:.4g}",
+        *([line.status] if with_status else []),
+        _start(line.document.id or ""),
+        _start(line.document.page_content),
+    ]
+    return "<tr>{}</tr>".format("".join(f'<td style="text-align:left">{cell}</td>' for cell in cells))
+
+
+def _start(text: str) -> str:
+    start = " ".join(text[: 4 * _CHARACTERS].split())
+    more = "…" if len(start) > _CHARACTERS or len(text) > 4 * _CHARACTERS else ""
+    shown = escape(encodable(start[:_CHARACTERS]).replace("\x00", "\ufffd"))
+    return f'<bdi style="white-space:normal">{shown}</bdi>{more}'
 
 
 @dataclass(frozen=True)
@@ -118,6 +173,30 @@ class Judged:
     details: Sequence[Mapping[str, Any]] = ()
 
 
+def query_and_documents(input: Any) -> tuple[str, list[Document]]:
+    """What a reranker is given, checked: a `TypeError` says what is wrong with it."""
+    if not isinstance(input, Mapping) or not {"query", "documents"} <= set(input):
+        given = sorted(map(str, input)) if isinstance(input, Mapping) else type(input).__name__
+        msg = f"A reranker takes a dict with the keys 'query' and 'documents', got {given}."
+        raise TypeError(msg)
+    query, documents = input["query"], input["documents"]
+    if not isinstance(query, str):
+        msg = f"The query must be a str, not {type(query).__name__}."
+        raise TypeError(msg)
+    if isinstance(documents, (str, Document, Mapping)):
+        msg = f"The documents must be a list of Document, not one {type(documents).__name__}."
+        raise TypeError(msg)
+    documents = list(documents)
+    for position, document in enumerate(documents):
+        if not isinstance(document, Document):
+            msg = (
+                f"Documents must be langchain_core Documents; item {position} is a {type(document).__name__}. "
+                "Use rank() for plain texts."
+            )
+            raise TypeError(msg)
+    return query, documents
+
+
 def with_details(error: Exception, **details: Any) -> Exception:
     """The error, with more to say in ``metadata["rerank"]`` of documents that keep their order because of it.
 
@@ -133,6 +212,40 @@ def details_of(error: Exception) -> Mapping[str, Any]:
     """What an error has to say there."""
     said: Mapping[str, Any] = getattr(error, "rerank_details", {})
     return said
+
+
+def total_usage(details: Mapping[str, Any]) -> dict[str, Any]:
+    """What one query cost: of the model that judged, and of those that failed before it.
+
+    Args:
+        details: ``metadata["rerank"]`` of any of its documents, or `RankedDocument.details`.
+
+    Returns:
+        Sums under the names that the backends use: ``requests``, ``documents``, ``cached``, ``tokens``, ``search_units``
+        of endpoints; ``calls``, ``input_tokens``, ``output_tokens`` of language models; ``seconds``, ``cost`` of both.
+    """
+    failed = details.get("failed")
+    spent: list[Any] = list(failed) if isinstance(failed, (list, tuple)) else []
+    if "stage" in details or not spent:  # else all have failed, and what stands in ``details`` is of the last of them
+        spent.append(details)
+    total: dict[str, Any] = {}
+    for one in spent:
+        usage = one.get("usage") if isinstance(one, Mapping) else None
+        for name, value in usage.items() if isinstance(usage, Mapping) else ():
+            if isinstance(value, bool):
+                total[name] = value or total.get(name, False)
+            elif isinstance(value, (int, float)):
+                total[name] = value + total.get(name, 0)
+    return total
+
+
+def encodable(text: str) -> str:
+    """The text with lone surrogates replaced: no tokenizer and no wire format can carry them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
 
 
 def by_request(requests: Sequence[ScoreRequest], values: Sequence[_Value]) -> list[Sequence[_Value]]:

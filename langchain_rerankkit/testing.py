@@ -267,7 +267,11 @@ class RerankerTests(ABC):
         (parent,) = collector.traced_runs
         (run,) = parent.child_runs
         assert (run.name, run.run_type, run.error) == (type(reranker).__name__, "retriever", None)
-        assert len((run.outputs or {})["output"]) == len(documents)
+        outputs: dict[str, Any] = run.outputs or {}
+        assert len(outputs["documents"]) == outputs["candidates"] == len(documents)
+        order = [documents[rank - 1].id for rank in outputs["previous_ranks"]]
+        assert order == [document.id for document in outputs["documents"]]
+        assert run.extra["metadata"]["ls_model_name"] == reranker._label()
         _answer(monkeypatch, reranker, lambda _: [])
         collector = RunCollectorCallbackHandler()
         with pytest.raises(ScoreError):

@@ -25,6 +25,7 @@ from langchain_rerankkit.llm.tokens import TokenCounter
 from langchain_rerankkit.llm.usage import Meter
 from langchain_rerankkit.ranking import best_first
 from langchain_rerankkit.records import Answer, DetailedScores, ScoreRequest, with_details
+from langchain_rerankkit.tracing import within
 
 __all__ = ["Asked", "ChatReranker", "Conversation", "Verdict", "corrected"]
 
@@ -236,16 +237,17 @@ class ChatReranker(Reranker):
     def _judge(self, request: ScoreRequest, calls: Executor) -> Answer | Exception:
         meter = self._meter()
         try:
-            verdict = self._begin(request, meter)
-            done, step = advance(verdict)
-            while not done:
-                futures = [calls.submit(self._converse, one, meter, request) for one in step]
-                try:
-                    said = [future.result() for future in futures]
-                finally:
-                    for future in futures:
-                        future.cancel()  # after a failure; does nothing to what is done
-                done, step = advance(verdict, said)
+            with within(request.config):
+                verdict = self._begin(request, meter)
+                done, step = advance(verdict)
+                while not done:
+                    futures = [calls.submit(self._converse, one, meter, request) for one in step]
+                    try:
+                        said = [future.result() for future in futures]
+                    finally:
+                        for future in futures:
+                            future.cancel()  # after a failure; does nothing to what is done
+                    done, step = advance(verdict, said)
             return self._finish(request, step, meter)
         except Exception as error:  # noqa: BLE001 - one failing query must not lose the others
             return with_details(error, usage=meter.usage())
@@ -268,11 +270,12 @@ class ChatReranker(Reranker):
     async def _ajudge(self, request: ScoreRequest, calls: asyncio.Semaphore) -> Answer | Exception:
         meter = self._meter()
         try:
-            verdict = self._begin(request, meter)
-            done, step = advance(verdict)
-            while not done:
-                said = await gather([self._aconverse(one, meter, request, calls) for one in step])
-                done, step = advance(verdict, said)
+            with within(request.config):
+                verdict = self._begin(request, meter)
+                done, step = advance(verdict)
+                while not done:
+                    said = await gather([self._aconverse(one, meter, request, calls) for one in step])
+                    done, step = advance(verdict, said)
             return self._finish(request, step, meter)
         except Exception as error:  # noqa: BLE001 - one failing query must not lose the others
             return with_details(error, usage=meter.usage())

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import model_validator
 from typing_extensions import Self, override
 
 from langchain_rerankkit.errors import ScoreError
 from langchain_rerankkit.ranking import FusionMethod, fuse
-from langchain_rerankkit.records import Judged, ScoreRequest
+from langchain_rerankkit.records import Answer, DetailedScores, Judged, ScoreRequest, total_usage
 from langchain_rerankkit.rerankers.combining import CombiningReranker, as_input
 
 __all__ = ["EnsembleReranker"]
@@ -59,27 +59,29 @@ class EnsembleReranker(CombiningReranker):
         return " + ".join(reranker._label() for reranker in self.rerankers)
 
     @override
-    def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Sequence[float] | Exception]:
+    def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
         inputs, configs = [as_input(request) for request in requests], [request.config for request in requests]
         return self._sums(requests, [reranker._judge_many(inputs, configs) for reranker in self.rerankers])
 
     @override
-    async def _ascore_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Sequence[float] | Exception]:
+    async def _ascore_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
         inputs, configs = [as_input(request) for request in requests], [request.config for request in requests]
         judged = await asyncio.gather(*(reranker._ajudge_many(inputs, configs) for reranker in self.rerankers))
         return self._sums(requests, judged)
 
     def _sums(
         self, requests: Sequence[ScoreRequest], judged: Sequence[Sequence[Judged | Exception]]
-    ) -> list[Sequence[float] | Exception]:
-        sums: list[Sequence[float] | Exception] = []
+    ) -> list[Answer | Exception]:
+        sums: list[Answer | Exception] = []
         for request, *answers in zip(requests, *judged, strict=True):
             failed = [answer for answer in answers if isinstance(answer, Exception)]
             if failed:
                 sums.append(failed[0])
                 continue
             try:
-                sums.append(self._sum(request, [a.raw_scores for a in answers if isinstance(a, Judged)]))
+                scores = self._sum(request, [a.raw_scores for a in answers if isinstance(a, Judged)])
+                spent = _spent([a for a in answers if isinstance(a, Judged)])
+                sums.append(DetailedScores(scores, [{"usage": spent}] * len(scores)) if spent else scores)
             except ScoreError as error:
                 sums.append(error)
         return sums
@@ -105,6 +107,16 @@ class EnsembleReranker(CombiningReranker):
             )
             raise ScoreError(msg)
         return finite
+
+
+def _spent(answers: Sequence[Judged]) -> dict[str, Any]:
+    """What all members cost; a member says the same beside each document."""
+    total: dict[str, Any] = {}
+    for answer in answers:
+        details = next(filter(None, answer.details), {})
+        for name, value in total_usage(details).items():
+            total[name] = value + total.get(name, 0)
+    return total
 
 
 def _with_floor(scores: list[float]) -> list[float]:

@@ -214,6 +214,10 @@ class HostedReranker(Reranker):
         return self.model or self._profile.name
 
     @override
+    def _provider(self) -> str | None:
+        return self._profile.name
+
+    @override
     def _activate(self, raw_score: float) -> float:
         logit = self.activation == "sigmoid" or (self.activation == "auto" and self._profile.scores == "logit")
         return sigmoid(raw_score) if logit else raw_score

@@ -12,7 +12,7 @@ from langchain_core.runnables import ConfigurableField, RunnableLambda, Runnable
 from pydantic import ValidationError
 
 from langchain_rerankkit import FunctionReranker, Reranker, ScoreError
-from langchain_rerankkit.base import _encodable
+from langchain_rerankkit.records import encodable
 
 
 class LengthReranker(Reranker):
@@ -72,7 +72,7 @@ def test_odd_texts_come_back_as_they_were():
 
 @given(st.text(st.characters(exclude_categories=())))
 def test_encodable_changes_surrogates_only(text):
-    clean = _encodable(text)
+    clean = encodable(text)
     clean.encode()
     assert clean == text or any(0xD800 <= ord(character) <= 0xDFFF for character in text)
 

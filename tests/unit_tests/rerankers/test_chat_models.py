@@ -436,7 +436,7 @@ def test_each_call_of_the_model_is_traced_inside_its_own_query(way):
         models = [inner for inner in runs_below(run) if inner.run_type in {"llm", "chat_model"}]
         assert len(models) == 2
         assert all(f"query {number}" in str(inner.inputs) for inner in models)
-        assert run.outputs["output"][0].metadata["rerank"]["usage"]["calls"] == 2
+        assert run.outputs["documents"][0].metadata["rerank"]["usage"]["calls"] == 2
 
 
 def test_calls_inside_an_ensemble_are_traced_there_too():

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from langchain_rerankkit import EnsembleReranker, FunctionReranker, LexicalReranker, ScoreError
 from langchain_rerankkit.ranking import fuse
+from langchain_rerankkit.records import DetailedScores
 from langchain_rerankkit.testing import RerankerTests
 
 
@@ -108,3 +109,19 @@ def test_its_name_is_the_sum_of_its_members():
     documents = [Document(page_content="a")]
     (result,) = EnsembleReranker(rerankers=[LENGTH, LETTER]).compress_documents(documents, "q")
     assert result.metadata["rerank"]["model"] == "by_length + by_first_letter"
+
+
+def test_what_members_cost_is_added_up():
+    class Paid(FunctionReranker):
+        def _score_many(self, requests):
+            scores = super()._score_many(requests)
+            return [DetailedScores(s, [{"usage": {"requests": 2, "cost": 0.25}} for _ in s]) for s in scores]
+
+    paid = Paid(function=lambda query, texts: [float(len(text)) for text in texts])
+    free = FunctionReranker(function=lambda query, texts: [0.0] * len(texts))
+    for lines in (
+        EnsembleReranker(rerankers=[paid, free, paid]).rank("q", ["a", "bb"]),
+        EnsembleReranker(rerankers=[paid, paid]).rank("q", ["a", " "]),
+    ):
+        assert lines[0].details["usage"] == {"requests": 4, "cost": 0.5}
+    assert "usage" not in EnsembleReranker(rerankers=[free, free]).rank("q", ["a"])[0].details

@@ -219,7 +219,7 @@ def test_the_trace_says_it_too():
     collector = RunCollectorCallbackHandler()
     FallbackReranker([Broken()]).invoke(INPUT, {"callbacks": [collector]})
     (run,) = collector.traced_runs
-    details = run.outputs["output"][0].metadata["rerank"]
+    details = run.outputs["documents"][0].metadata["rerank"]
     assert (details["status"], details["reason"]) == ("fallback", "RuntimeError")
 
 
