@@ -17,7 +17,8 @@ def test_graded_example():
         [0.90794, 0.91667, 0.66667, 0.66667], abs=1e-5
     )
     assert one(grades, ranking, "map", relevance=2) == [1.0]
-    assert one(grades, ranking, "nDCG(gains={2:3,3:7})@10") == pytest.approx([0.83545], abs=1e-5)
+    exponential = one(grades, ranking, "ndcg_exp@10", "nDCG(gains={2:3,3:7})@10")
+    assert exponential == pytest.approx([0.83545, 0.83545], abs=1e-5)
 
 
 def test_short_list_example():
@@ -27,7 +28,8 @@ def test_short_list_example():
 
 
 def test_average_precision_keeps_all_relevant_documents():
-    assert one(dict.fromkeys("abcde", 1), ["a", "b"], "map@2") == pytest.approx([0.4])
+    assert one(dict.fromkeys("abcde", 1), ["a", "b"], "map@2", "map_cap@2") == pytest.approx([0.4, 1.0])
+    assert one(dict.fromkeys("abcde", 1), ["a", "x"], "recall@2", "recall_cap@2") == pytest.approx([0.2, 0.5])
 
 
 def test_the_order_given_is_the_truth():
@@ -84,3 +86,49 @@ def test_agreement_with_the_definitions(grades, ranking, k):
     ]
     names = [f"{name}@{k}" for name in ("hit", "mrr", "precision", "recall", "map", "ndcg")]
     assert one(grades, ranking, *names) == pytest.approx(expected, abs=1e-6)
+
+
+# A ranking as systems return it: documents twice, documents nobody judged, questions left out.
+run = st.dictionaries(st.sampled_from("pqrs"), st.lists(st.sampled_from("abcdefghij"), max_size=15))
+qrels = st.dictionaries(
+    st.sampled_from("pqrs"), st.dictionaries(st.sampled_from("abcdefgh"), st.integers(-1, 4), min_size=1), min_size=1
+)
+THEIRS = {"hit": "Success", "mrr": "RR", "precision": "P", "recall": "R", "map": "AP", "ndcg": "nDCG"}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@given(qrels, run, st.integers(1, 12), st.integers(1, 3))
+def test_agreement_with_ir_measures(qrels, run, k, relevance):
+    ir_measures = pytest.importorskip("ir_measures")
+    graded = {"ndcg"}
+    names = {
+        f"{ours}@{k}": f"{theirs}{'' if ours in graded else f'(rel={relevance})'}@{k}"
+        for ours, theirs in THEIRS.items()
+    }
+    names |= {"map": f"AP(rel={relevance})", "mrr": f"RR(rel={relevance})", "ndcg": "nDCG"}
+    # Theirs know neither an order without scores nor a document twice.
+    scored = {
+        question: {
+            document if documents.index(document) == place else f"again-{place}": -float(place)
+            for place, document in enumerate(documents)
+        }
+        for question, documents in run.items()
+        if documents
+    }
+    ours = score(qrels, run, names, relevance=relevance)
+    for name, theirs in names.items():
+        expected = dict.fromkeys(qrels, 0.0)
+        if scored:
+            for value in ir_measures.iter_calc([ir_measures.parse_measure(theirs)], qrels, scored):
+                expected[value.query_id] = value.value
+        assert ours[name] == pytest.approx(expected, abs=1e-6), name
+
+
+@given(qrels, run, st.integers(1, 12))
+def test_capped_metrics_are_one_where_all_that_fits_is_relevant(qrels, run, k):
+    best = {question: sorted(grades, key=lambda d: -grades[d]) for question, grades in qrels.items()}
+    names = [f"{name}@{k}" for name in ("recall_cap", "map_cap", "ndcg", "ndcg_exp", "hit", "mrr")]
+    for values in score(qrels, best, names).values():
+        assert values == pytest.approx({q: float(any(g > 0 for g in grades.values())) for q, grades in qrels.items()})
+    for values in score(qrels, run, names).values():
+        assert all(0 <= value <= 1 + 1e-12 for value in values.values())

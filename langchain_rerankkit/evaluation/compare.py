@@ -1,0 +1,260 @@
+"""Hold systems against each other, question by question, and say what can be claimed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from langchain_rerankkit._optional import require
+from langchain_rerankkit.evaluation.significance import bootstrap_interval, detectable, holm, randomisation_test
+from langchain_rerankkit.evaluation.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from langchain_rerankkit.evaluation.report import EvaluationReport, SystemResult
+
+__all__ = ["Comparison", "Difference", "compare"]
+
+Verdict = Literal["better", "worse", "below noise", "equal"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One system against the baseline by one metric.
+
+    Attributes:
+        system: The system's name.
+        metric: The metric.
+        score: Its mean.
+        baseline_score: The baseline's.
+        ceiling: What the best order of the system's candidates would score; None where that is unknown.
+        difference: Mean over questions of the system's score less the baseline's.
+        low: Lower end of the difference's interval; NaN with fewer than two questions.
+        high: Upper end.
+        p: P-value of the randomisation test.
+        p_adjusted: The same by Holm's method over all systems compared.
+        wins: Questions it is better at.
+        ties: Questions it is equal at.
+        losses: Questions it is worse at.
+        detectable: The smallest true difference that so many questions would show four times out of five.
+        spread: Largest less smallest mean of repeated runs, the system's or the baseline's; 0 without repeats.
+        verdict: ``"better"`` or ``"worse"`` where the adjusted p-value is below the level and the difference above the
+            spread, ``"equal"`` where no question differs, else ``"below noise"``.
+    """
+
+    system: str
+    metric: str
+    score: float
+    baseline_score: float
+    ceiling: float | None
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_adjusted: float
+    wins: int
+    ties: int
+    losses: int
+    detectable: float
+    spread: float
+    verdict: Verdict
+
+    def __str__(self) -> str:
+        """The finding in words."""
+        questions = self.wins + self.ties + self.losses
+        if self.verdict == "equal":
+            return f"{self.system}: {self.metric} is the same as the baseline's on all {questions} questions."
+        change = f"{self.system}: {self.metric} {self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+        if self.verdict in {"better", "worse"}:
+            return f"{change}, {self.verdict} than the baseline (p = {_p(self.p_adjusted)})."
+        if self.spread >= abs(self.difference):
+            return f"{change} is below noise: repeated runs of one system differ by {self.spread:.3f}."
+        return (
+            f"{change} is below noise (p = {_p(self.p_adjusted)}): {questions} questions would show a difference of "
+            f"{self.detectable:.3f} or more."
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every system against the baseline.
+
+    Attributes:
+        baseline: Name of the baseline.
+        questions: Number of questions that are paired.
+        differences: One for each metric and system, metrics in the report's order.
+        per_question: Score less the baseline's, by metric, system and question.
+    """
+
+    baseline: str
+    questions: int
+    differences: Sequence[Difference]
+    per_question: dict[str, dict[str, dict[str, float]]]
+
+    def __call__(self, system: str, metric: str) -> Difference:
+        """The difference of a system by a metric."""
+        for line in self.differences:
+            if (line.system, line.metric) == (system, metric):
+                return line
+        msg = f"There is no comparison of {system!r} by {metric!r}."
+        raise KeyError(msg)
+
+    def helped(self, system: str, metric: str, most: int = 5) -> list[tuple[str, float]]:
+        """Questions at which the system gained most over the baseline, with the gain."""
+        return self._extremes(system, metric, most, 1)
+
+    def hurt(self, system: str, metric: str, most: int = 5) -> list[tuple[str, float]]:
+        """Questions at which it lost most, with the loss as a negative number."""
+        return self._extremes(system, metric, most, -1)
+
+    def _extremes(self, system: str, metric: str, most: int, sign: int) -> list[tuple[str, float]]:
+        changes = self.per_question[metric][system].items()
+        return sorted(((id_, d) for id_, d in changes if d * sign > 0), key=lambda item: -sign * item[1])[:most]
+
+    def table(self) -> Table:
+        """A line for each metric and system, and each finding in words."""
+        header = [*("metric", "system", "score", "ceiling", "difference", "95 % interval", "p (Holm)", "W / T / L")]
+        rows = [
+            [
+                line.metric,
+                line.system,
+                f"{line.score:.3f}",
+                "-" if line.ceiling is None else f"{line.ceiling:.3f}",
+                f"{line.difference:+.3f}",
+                f"{line.low:+.3f} to {line.high:+.3f}",
+                _p(line.p_adjusted),
+                f"{line.wins} / {line.ties} / {line.losses}",
+                line.verdict,
+            ]
+            for line in self.differences
+        ]
+        how = (
+            f"Differences are paired over {self.questions} questions; intervals by BCa bootstrap, p by randomisation, "
+            "adjusted by Holm's method over the systems of a metric. The ceiling is the best order of the candidates."
+        )
+        noisy = [str(line) for line in self.differences if line.verdict in {"below noise", "equal", "worse"}]
+        title = f"Against {self.baseline}, {self.questions} questions"
+        return Table(title, [*header, "verdict"], rows, [how], noisy, left=(1, 8))
+
+    def to_markdown(self) -> str:
+        """The table and the notes."""
+        return self.table().markdown()
+
+    def __str__(self) -> str:
+        return self.to_markdown()
+
+    def __rich__(self) -> Any:
+        return self.table().rich()
+
+    def _repr_html_(self) -> str:
+        return self.table().html()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The differences as plain JSON types."""
+        lines = [
+            {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(line).items()}
+            for line in self.differences
+        ]
+        return {"baseline": self.baseline, "questions": self.questions, "differences": lines}
+
+
+def compare(
+    report: EvaluationReport,
+    baseline: str | None = None,
+    *,
+    metrics: Sequence[str] | None = None,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Comparison:
+    """Hold every system of a report against one of them, question by question.
+
+    Args:
+        report: What `evaluate` returned: all its systems were asked the same questions of the same dataset.
+        baseline: Name of the system to compare with; by default the first.
+        metrics: Some of the report's metrics; by default all.
+        level: Of the intervals; a difference counts where its adjusted p-value is below one less this.
+        resamples: Of the bootstrap and of the randomisation test.
+        seed: Of their random numbers.
+
+    Returns:
+        The comparison: a table when printed.
+
+    Raises:
+        KeyError: If the report has no such system.
+        ValueError: If a metric is not in the report or there is no other system.
+    """
+    numpy = require("numpy", extra="evaluation")
+    base = report.baseline if baseline is None else report[baseline]
+    others = [system for system in report.systems if system.name != base.name]
+    if not others:
+        msg = "The report has one system: evaluate it together with what it is to be compared with."
+        raise ValueError(msg)
+    names = list(report.metrics if metrics is None else metrics)
+    unknown = [name for name in names if name not in report.metrics]
+    if unknown:
+        msg = f"The report lacks the metrics {unknown}; it has {report.metrics}."
+        raise ValueError(msg)
+    questions = list(base.per_question[names[0]]) if names else []
+    changes = {
+        metric: {
+            system.name: {id_: system.per_question[metric][id_] - base.per_question[metric][id_] for id_ in questions}
+            for system in others
+        }
+        for metric in names
+    }
+    # Differences of scores computed in another order are not differences.
+    columns = numpy.array([list(by_id.values()) for by in changes.values() for by_id in by.values()]).T.round(9)
+    columns = columns.reshape(len(questions), len(names) * len(others))
+    ends = bootstrap_interval(columns, level=level, resamples=resamples, seed=seed)
+    p_values = randomisation_test(columns, resamples=resamples, seed=seed)
+    least = detectable(columns, level=level)
+    differences = []
+    column = 0
+    for metric in names:
+        adjusted = holm(p_values[column : column + len(others)])
+        for system, p_adjusted in zip(others, adjusted, strict=True):
+            values = columns[:, column]
+            mean = float(values.mean()) if len(values) else math.nan
+            spread = max(_spread(system, metric), _spread(base, metric))
+            differences.append(
+                Difference(
+                    system=system.name,
+                    metric=metric,
+                    score=system.scores[metric],
+                    baseline_score=base.scores[metric],
+                    ceiling=system.ceiling.get(metric),
+                    difference=mean,
+                    low=float(ends[0, column]),
+                    high=float(ends[1, column]),
+                    p=p_values[column],
+                    p_adjusted=p_adjusted,
+                    wins=int((values > 0).sum()),
+                    ties=int((values == 0).sum()),
+                    losses=int((values < 0).sum()),
+                    detectable=float(least[column]),
+                    spread=spread,
+                    verdict=_verdict(values, mean, p_adjusted, 1 - level, spread),
+                )
+            )
+            column += 1
+    return Comparison(base.name, len(questions), differences, changes)
+
+
+def _spread(system: SystemResult, metric: str) -> float:
+    means = [means[metric] for means in system.repeats]
+    return max(means) - min(means) if means else 0.0
+
+
+def _verdict(values: Any, mean: float, p: float, threshold: float, spread: float) -> Verdict:
+    if not (values != 0).any():
+        return "equal"
+    if p >= threshold or abs(mean) <= spread:
+        return "below noise"
+    return "better" if mean > 0 else "worse"
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"  # noqa: PLR2004 - as many digits as are shown
