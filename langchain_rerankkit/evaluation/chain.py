@@ -10,7 +10,7 @@ from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict, Field, field_validator
 from typing_extensions import override
 
-from langchain_rerankkit.evaluation.evaluate import document_id
+from langchain_rerankkit.evaluation.gold import document_id
 from langchain_rerankkit.evaluation.matching import holds_answer, normalise
 from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS, parse_metrics, score
 

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import math
-import time
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from langchain_core.documents import BaseDocumentCompressor, Document
+from langchain_core.documents import Document
 from langchain_core.runnables import Runnable
 
-from langchain_rerankkit.evaluation.dataset import Dataset, Question, load_run
-from langchain_rerankkit.evaluation.matching import holds_answer, normalise
-from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS, parse_metrics, score
-from langchain_rerankkit.evaluation.report import EvaluationReport, Latency, SystemResult
+from langchain_rerankkit._progress import progress
+from langchain_rerankkit.evaluation.asking import Asked, Engine, Item, Stage, ask_here
+from langchain_rerankkit.evaluation.dataset import Dataset
+from langchain_rerankkit.evaluation.gold import Judgements, document_id, judge_by_answers, judge_by_ids
+from langchain_rerankkit.evaluation.matching import Matcher, parse_matcher
+from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS, parse_metrics
+from langchain_rerankkit.evaluation.notes import notes_on_gold, notes_on_systems
+from langchain_rerankkit.evaluation.outcome import Outcome, result_of
+from langchain_rerankkit.evaluation.report import EvaluationReport
+from langchain_rerankkit.evaluation.run_folder import RunFolder
+from langchain_rerankkit.evaluation.systems import Line, System, lines_of, settings
 
-__all__ = ["document_id", "evaluate"]
-
-System = Any
-"""A retriever, a reranker or other document compressor, a retriever with a compressor, or a run."""
+__all__ = ["evaluate"]
 
 
 def evaluate(
@@ -30,9 +34,14 @@ def evaluate(
     metrics: Iterable[str] = DEFAULT_METRICS,
     *,
     gold: Literal["auto", "documents", "answers"] = "auto",
+    match: str | Matcher | Callable[..., Any] = "words",
     relevance: int = 1,
     empty: Literal["exclude", "zero"] = "exclude",
-    identity: Callable[[Document], str] | None = None,
+    identity: str | Callable[[Document], str] | None = None,
+    repeats: int = 1,
+    concurrency: int = 1,
+    run_dir: str | Path | None = None,
+    engine: Literal["local", "ray"] = "local",
 ) -> EvaluationReport:
     """Compare systems on one dataset.
 
@@ -40,18 +49,30 @@ def evaluate(
     (`ContextualCompressionRetriever`, ours or langchain-classic's) is taken apart: its first stage is asked once and
     timed apart, and gets a line of its own, so "without reranker" is always in the table.
 
+    A question that a system fails at is recorded, counted as nothing found, and said in the notes.
+
     Args:
-        systems: Systems by name, or a single one (a run needs a name). Each is a retriever (any Runnable from a question to documents), a
-            reranker, a retriever with a compressor, or a ready-made run: a TREC file, or a mapping from question id to
-            document ids (best first) or to scores by document id.
+        systems: Systems by name, or a single one (a run needs a name). Each is a retriever (any Runnable from a question
+            to documents), a reranker, a retriever with a compressor, or a ready-made run: a TREC file, or a mapping from
+            question id to document ids (best first) or to scores by document id (ties keep their order).
         dataset: Questions with gold.
         metrics: Metric names with cut-offs: see `langchain_rerankkit.evaluation.metrics`.
-        gold: Judge by ``"documents"`` (ids and grades) or by ``"answers"`` (a document is relevant if it holds an
-            accepted answer as whole words); ``"auto"`` takes ids where the dataset has them.
-        relevance: Lowest grade that counts as relevant.
+        gold: Judge by ``"documents"`` (ids and grades) or by ``"answers"``; ``"auto"`` takes ids where the dataset has
+            them.
+        match: When a document holds an answer: ``"words"``, ``"regex"``, ``"number"``, a function of question and
+            document, or a judge: see `langchain_rerankkit.evaluation.matching`.
+        relevance: Lowest grade of a gold document that counts as relevant; a matcher has its own.
         empty: Questions without any relevant document: ``"exclude"`` them from the means (and say how many), or count
             them as ``"zero"`` as trec_eval does.
-        identity: Gives a document's id; by default `document_id`.
+        identity: Gives a document's id: a function, or the name of a metadata field; by default `document_id`.
+        repeats: How often each reranker is asked everything, for those whose answers vary. Scores are means over the
+            runs, and differences within their spread are called noise.
+        concurrency: Questions asked at a time. More than one for endpoints; times of local models are then those of a
+            busy machine.
+        run_dir: A folder that keeps every answer as it comes. A later call with the same systems, questions and folder
+            asks only what is missing.
+        engine: Where rerankers run: ``"local"`` in threads of this process, ``"ray"`` on actors of a Ray cluster, so
+            many of them as ``concurrency`` says.
 
     Returns:
         The report: a table when printed, and everything in it as attributes.
@@ -59,138 +80,143 @@ def evaluate(
     Raises:
         ValueError: If there is no system or no question, a metric is unknown, a reranker has no candidates to reorder,
             or documents have no id to be judged by.
+        DatasetError: If ``run_dir`` holds another evaluation.
+        MissingExtraError: If a system needs a package that is not installed.
+        ModelNotFoundError: If a system's model files are missing.
     """
-    names = list(parse_metrics(metrics, relevance=relevance))
+    names = list(parse_metrics(metrics))
+    if repeats < 1 or concurrency < 1:
+        msg = "repeats and concurrency must be at least 1."
+        raise ValueError(msg)
     by_answers = gold == "answers" or (gold == "auto" and not any(q.documents for q in dataset.questions))
-    if by_answers and not any(question.answers for question in dataset.questions):
+    matcher = parse_matcher(match)
+    # Functions and judges may do without answers; those that look for them in a whole corpus do not.
+    if by_answers and matcher.whole_corpus and not any(question.answers for question in dataset.questions):
         msg = "The dataset has no gold: give its questions answers, or ids of gold documents."
         raise ValueError(msg)
-    identify = identity or (lambda document: document_id(document, need_id=not by_answers))
-    candidates = _Candidates(dataset, identify)
-    outcomes = [
-        _run(line, dataset, candidates, with_text=by_answers or line.reranker is not None) for line in _lines(systems)
-    ]
+    identify = _identity(identity, need_id=not by_answers)
+    lines = lines_of(systems)
+    with ExitStack() as stack:
+        folder = stack.enter_context(RunFolder(run_dir, _facts(dataset, lines))) if run_dir is not None else None
+        asking = _Asking(dataset, identify, _engine(engine), concurrency, folder)
+        outcomes = [asking.outcome(line, repeats, with_text=by_answers) for line in lines]
 
     if by_answers:
-        judged = _judge_by_answers(dataset, outcomes, identify, relevance)
+        pools = {question.id: _pool(outcomes, question.id, matcher.depth) for question in dataset.questions}
+        judged = judge_by_answers(dataset, pools, identify, matcher)
     else:
-        judged = {question.id: dict(question.documents) for question in dataset.questions}
-    without = [id_ for id_, grades in judged.items() if not any(grade >= relevance for grade in grades.values())]
+        judged = judge_by_ids(dataset, relevance)
+    without = judged.without_relevant()
     if empty == "exclude":
-        judged = {id_: grades for id_, grades in judged.items() if id_ not in set(without)}
-    results = [_result(outcome, judged, names, relevance, identify) for outcome in outcomes]
-    notes = [
-        *_notes_on_gold(dataset, without, empty, by_answers=by_answers),
-        *_notes_on_systems(outcomes, results),
-    ]
-    return EvaluationReport(dataset.name, len(judged), results, notes)
-
-
-def document_id(document: Document, *, need_id: bool = True) -> str:
-    """The id that a document is judged by: ``Document.id``, else ``metadata["id"]`` or ``metadata["_id"]``.
-
-    Args:
-        document: The document.
-        need_id: Without an id, raise; otherwise fall back to a hash of the text.
-
-    Raises:
-        ValueError: If the document has no id and one is needed.
-    """
-    for id_ in (document.id, document.metadata.get("id"), document.metadata.get("_id")):
-        if id_ is not None:
-            return str(id_)
-    if need_id:
-        msg = (
-            "A document has no id to compare with the gold ids. Give documents an id, pass identity=<function of the "
-            "document>, or judge by gold='answers'."
+        judged = replace(
+            judged, grades={id_: grades for id_, grades in judged.grades.items() if id_ not in set(without)}
         )
-        raise ValueError(msg)
-    return sha256(document.page_content.encode("utf-8", "surrogatepass")).hexdigest()
+    results = [result_of(outcome, judged, names, identify) for outcome in outcomes]
+    return EvaluationReport(
+        dataset=dataset.name,
+        questions=len(judged.grades),
+        systems=results,
+        notes=[
+            *notes_on_gold(dataset, judged, without, empty, identify),
+            *notes_on_systems(outcomes, results),
+        ],
+        relevance=judged.relevance,
+        texts={question.id: question.text for question in dataset.questions},
+        gold=judged.grades,
+        documents=_texts(dataset, outcomes, judged, identify),
+    )
 
 
-# --- what is asked ----------------------------------------------------------------------------------------------------
+class _Asking:
+    """Asks each stage once, so that all rerankers of a first stage see the same candidates."""
 
-
-@dataclass(frozen=True)
-class _Line:
-    """One line of the table: a first stage, and perhaps a reranker and how many documents are kept after it."""
-
-    name: str
-    source: Any
-    reranker: BaseDocumentCompressor | None = None
-    cut: int | None = None
-
-
-@dataclass
-class _Outcome:
-    line: _Line
-    rankings: dict[str, list[Document]] = field(default_factory=dict)
-    pools: dict[str, int] = field(default_factory=dict)  # number of candidates
-    retrieval: list[float] = field(default_factory=list)
-    reranking: list[float] = field(default_factory=list)
-    usage: dict[str, float] = field(default_factory=dict)  # of language models, over all questions
-
-
-def _lines(systems: System | Mapping[str, System]) -> list[_Line]:
-    named = systems if isinstance(systems, Mapping) else {_default_name(systems): systems}
-    if not named:
-        msg = "Give at least one system to evaluate."
-        raise ValueError(msg)
-    lines: list[_Line] = []
-    plain = [id(system) for system in named.values()]
-    for name, system in named.items():
-        if hasattr(system, "base_retriever") and hasattr(system, "base_compressor"):
-            if id(system.base_retriever) not in plain:
-                plain.append(id(system.base_retriever))
-                lines.append(_Line(f"{name}, without reranker", system.base_retriever))
-            cut = getattr(system, "k", None)
-            lines.append(_Line(name, system.base_retriever, system.base_compressor, cut))
-        elif isinstance(system, BaseDocumentCompressor):
-            if not lines:
-                msg = f"{name!r} is a reranker and comes first: put the retriever or run that it reorders before it."
-                raise ValueError(msg)
-            lines.append(_Line(name, lines[0].source, system))
-        elif isinstance(system, (str, Path)):
-            lines.append(_Line(name, load_run(system)))
-        elif isinstance(system, (Runnable, Mapping)):
-            lines.append(_Line(name, system))
-        else:
-            msg = f"{name!r} is a {type(system).__name__}; a system is a retriever, a reranker, or a run."
-            raise ValueError(msg)
-    return lines
-
-
-def _default_name(system: Any) -> str:
-    return Path(system).name if isinstance(system, (str, Path)) else type(system).__name__
-
-
-class _Candidates:
-    """First-stage results, asked for once per source, so that all rerankers see the same pool."""
-
-    def __init__(self, dataset: Dataset, identify: Callable[[Document], str]) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        identify: Callable[[Document], str],
+        engine: Engine,
+        concurrency: int,
+        folder: RunFolder | None,
+    ) -> None:
+        self._dataset = dataset
         self._corpus = {identify(document): document for document in dataset.corpus}
-        self._found: dict[tuple[int, str], tuple[list[Document], float | None]] = {}
+        self._engine = engine
+        self._concurrency = concurrency
+        self._folder = folder
+        self._found: dict[int, dict[str, Asked]] = {}
 
-    def of(self, source: Any, question: Question, *, with_text: bool) -> tuple[list[Document], float | None]:
-        """Documents, and the seconds it took to find them; None for a run."""
-        key = (id(source), question.id)
-        if key not in self._found:
-            if isinstance(source, Runnable):
-                start = time.perf_counter()
-                documents = list(source.invoke(question.text))
-                self._found[key] = documents, time.perf_counter() - start
-            else:
-                self._found[key] = [self._document(id_) for id_ in _ids(source.get(question.id, ()))], None
-        documents, seconds = self._found[key]
-        if with_text and not isinstance(source, Runnable):
-            unknown = [document.id for document in documents if document.id not in self._corpus]
-            if unknown:
-                msg = f"The run names documents that the dataset's corpus lacks, {unknown[0]!r} among them."
+    def outcome(self, line: Line, repeats: int, *, with_text: bool) -> Outcome:
+        """Everything that a line answers."""
+        found = self._first_stage(line, with_text=with_text or line.reranker is not None)
+        if line.reranker is None:
+            return Outcome(line, found)
+        texts = {question.id: question.text for question in self._dataset.questions}
+        # What was not retrieved cannot be reranked.
+        items = [Item(id_, texts[id_], asked.documents) for id_, asked in found.items() if not asked.error]
+        failed = {id_: Asked(error=asked.error) for id_, asked in found.items() if asked.error}
+        runs = []
+        for number in range(1, repeats + 1):
+            name = line.name if repeats == 1 else f"{line.name}, run {number}"
+            answers = self._ask(Stage(f"rerank: {name}", line.reranker, line.cut), items, self._engine)
+            runs.append({id_: answers.get(id_) or failed[id_] for id_ in found})
+        return Outcome(line, found, runs)
+
+    def _first_stage(self, line: Line, *, with_text: bool) -> dict[str, Asked]:
+        if isinstance(line.source, Runnable):
+            if id(line.source) not in self._found:
+                items = [Item(question.id, question.text) for question in self._dataset.questions]
+                # From this process always: a store is where it is.
+                self._found[id(line.source)] = self._ask(Stage(f"retrieve: {line.first}", line.source), items, ask_here)
+            return self._found[id(line.source)]
+        return {
+            question.id: Asked(
+                [self._document(id_, with_text=with_text) for id_ in _ids(line.source.get(question.id, ()))]
+            )
+            for question in self._dataset.questions
+        }
+
+    def _ask(self, stage: Stage, items: Sequence[Item], engine: Engine) -> dict[str, Asked]:
+        known = self._folder.read(stage.name) if self._folder else {}
+        missing = [item for item in items if item.id not in known]
+        for id_, asked in progress(engine(stage, missing, self._concurrency), len(missing), stage.name):
+            if self._folder:
+                self._folder.write(stage.name, id_, asked)
+            known[id_] = asked
+        return {item.id: known[item.id] for item in items}
+
+    def _document(self, id_: str, *, with_text: bool) -> Document:
+        if id_ not in self._corpus:
+            if with_text:
+                msg = f"The run names documents that the dataset's corpus lacks, {id_!r} among them."
                 raise ValueError(msg)
-        return documents, seconds
+            return Document(id=id_, page_content="")
+        return self._corpus[id_]
 
-    def _document(self, id_: str) -> Document:
-        return self._corpus.get(id_) or Document(id=id_, page_content="")
+
+def _engine(name: str) -> Engine:
+    if name == "local":
+        return ask_here
+    if name == "ray":
+        from langchain_rerankkit.evaluation.ray import ask_on_ray
+
+        return ask_on_ray
+    msg = f"The engine is 'local' or 'ray', not {name!r}."
+    raise ValueError(msg)
+
+
+def _identity(identity: str | Callable[[Document], str] | None, *, need_id: bool) -> Callable[[Document], str]:
+    if callable(identity):
+        return identity
+    if identity is None:
+        return lambda document: document_id(document, need_id=need_id)
+
+    def field(document: Document) -> str:
+        if identity not in document.metadata:
+            msg = f"A document has no metadata field {identity!r} to be known by; it has {sorted(document.metadata)}."
+            raise ValueError(msg)
+        return str(document.metadata[identity])
+
+    return field
 
 
 def _ids(ranking: Mapping[str, float] | Sequence[str]) -> list[str]:
@@ -199,137 +225,40 @@ def _ids(ranking: Mapping[str, float] | Sequence[str]) -> list[str]:
     return list(ranking)
 
 
-def _run(line: _Line, dataset: Dataset, candidates: _Candidates, *, with_text: bool) -> _Outcome:
-    outcome = _Outcome(line)
-    for question in dataset.questions:
-        documents, seconds = candidates.of(line.source, question, with_text=with_text)
-        outcome.pools[question.id] = len(documents)
-        if seconds is not None:
-            outcome.retrieval.append(seconds)
-        if line.reranker is not None:
-            start = time.perf_counter()
-            documents = list(line.reranker.compress_documents(documents, question.text))[: line.cut]
-            outcome.reranking.append(time.perf_counter() - start)
-            _add_usage(outcome.usage, documents)
-        outcome.rankings[question.id] = documents
-    return outcome
-
-
-def _add_usage(total: dict[str, float], documents: Sequence[Document]) -> None:
-    """Add what the reranker says of its cost; every document of a question says the same."""
-    details = documents[0].metadata.get("rerank") if documents else None
-    usage = details.get("usage") if isinstance(details, Mapping) else None
-    if isinstance(usage, Mapping):
-        for name, value in usage.items():
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                total[name] = total.get(name, 0) + value
-
-
-# --- what it is compared with -----------------------------------------------------------------------------------------
-
-
-def _judge_by_answers(
-    dataset: Dataset, outcomes: Sequence[_Outcome], identify: Callable[[Document], str], grade: int
-) -> dict[str, dict[str, int]]:
-    """The grade of each document that holds an answer, in the corpus and in what any system returned."""
-    texts = {identify(document): normalise(document.page_content) for document in dataset.corpus}
-    corpus = list(texts)
-    judged = {}
-    for question in dataset.questions:
-        answers = [normalise(answer) for answer in question.answers]
-        pool = list(corpus)
-        for outcome in outcomes:
-            for document in outcome.rankings[question.id]:
-                id_ = identify(document)
-                if id_ not in texts:
-                    texts[id_] = normalise(document.page_content)
-                pool.append(id_)
-        judged[question.id] = {id_: grade for id_ in dict.fromkeys(pool) if holds_answer(texts[id_], answers)}
-    return judged
-
-
-def _result(
-    outcome: _Outcome,
-    judged: Mapping[str, Mapping[str, int]],
-    metrics: Sequence[str],
-    relevance: int,
-    identify: Callable[[Document], str],
-) -> SystemResult:
-    rankings = {id_: [identify(document) for document in found] for id_, found in outcome.rankings.items()}
-    per_question = score(judged, rankings, metrics, relevance=relevance)
-    means = {
-        metric: math.fsum(values.values()) / len(values) if values else math.nan
-        for metric, values in per_question.items()
+def _facts(dataset: Dataset, lines: Sequence[Line]) -> dict[str, str]:
+    """What an evaluation is of; secrets are no plain settings."""
+    facts = {
+        "the questions": _hash([(question.id, question.text) for question in dataset.questions]),
+        "the corpus": _hash([(document.id, document.page_content) for document in dataset.corpus]),
     }
-    return SystemResult(
-        outcome.line.name,
-        means,
-        per_question,
-        rankings,
-        Latency.of(outcome.retrieval),
-        Latency.of(outcome.reranking),
-        outcome.usage or None,
-    )
+    for line in lines:
+        facts[f"the system {line.name!r}"] = f"{settings(line.source)} {settings(line.reranker)} {line.cut}"
+    return facts
 
 
-# --- what to be careful about -----------------------------------------------------------------------------------------
+def _hash(rows: Sequence[tuple[str | None, str]]) -> str:
+    return sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def _notes_on_gold(dataset: Dataset, without: Sequence[str], empty: str, *, by_answers: bool) -> list[str]:
-    notes = []
-    if without:
-        what = "whose answer occurs in no document" if by_answers else "without a relevant document"
-        done = "left out of the means" if empty == "exclude" else "counted as 0"
-        notes.append(f"{len(without)} of {len(dataset.questions)} questions {what} are {done}: {_some(without)}.")
-    if by_answers and not dataset.corpus:
-        notes.append(
-            "Judged by answer text without the whole corpus: recall is relative to the documents that any of these "
-            "systems returned."
-        )
-    if not by_answers and dataset.corpus:
-        known = {document.id for document in dataset.corpus}
-        lost = [q.id for q in dataset.questions if q.documents and not known.intersection(q.documents)]
-        if lost:
-            notes.append(f"{len(lost)} questions have no gold document in the corpus: {_some(lost)}.")
-    return notes
-
-
-def _notes_on_systems(outcomes: Sequence[_Outcome], results: Sequence[SystemResult]) -> list[str]:
-    notes = []
-    for outcome in outcomes:
-        line = outcome.line
-        if line.reranker is None:
-            continue
-        deepest = max(outcome.pools.values(), default=0)
-        cuts = [cut for cut in (line.cut, getattr(line.reranker, "top_n", None)) if cut is not None]
-        kept = min(cuts, default=None)
-        if deepest <= 1:
-            notes.append(f"{line.name}: the first stage returns {deepest} document, so there is nothing to rerank.")
-        elif kept is not None and deepest <= kept:
-            notes.append(
-                f"{line.name}: the first stage returns at most {deepest} documents and {kept} are kept, so the "
-                "reranker can only reorder, not choose. Retrieve more."
-            )
-        if _all_tie(outcome):
-            notes.append(f"{line.name}: all scores of each question are the same, so this reranker decides nothing.")
-    seen: dict[tuple[tuple[str, tuple[str, ...]], ...], str] = {}
-    for result in results:
-        ranking = tuple((id_, tuple(found)) for id_, found in result.rankings.items())
-        if ranking in seen:
-            notes.append(f"{result.name} ranks exactly like {seen[ranking]} on every question.")
-        else:
-            seen[ranking] = result.name
-    return notes
-
-
-def _all_tie(outcome: _Outcome) -> bool:
-    several = [
-        [document.metadata.get("relevance_score") for document in found]
-        for found in outcome.rankings.values()
-        if len(found) > 1
+def _pool(outcomes: Sequence[Outcome], question: str, depth: int | None) -> list[Document]:
+    return [
+        document
+        for outcome in outcomes
+        for run in outcome.runs or [outcome.found]
+        for document in run[question].documents[:depth]
     ]
-    return bool(several) and all(scores[0] is not None and len(set(scores)) == 1 for scores in several)
 
 
-def _some(ids: Sequence[str], most: int = 5) -> str:
-    return ", ".join(map(str, ids[:most])) + (", …" if len(ids) > most else "")
+def _texts(
+    dataset: Dataset, outcomes: Sequence[Outcome], judged: Judgements, identify: Callable[[Document], str]
+) -> dict[str, str]:
+    texts = {
+        identify(document): document.page_content
+        for outcome in outcomes
+        for asked in outcome.found.values()
+        for document in asked.documents
+        if document.page_content
+    }
+    wanted = {id_ for grades in judged.grades.values() for id_ in grades}
+    texts |= {id_: document.page_content for document in dataset.corpus if (id_ := identify(document)) in wanted}
+    return texts

@@ -1,3 +1,6 @@
+import math
+import threading
+
 import pytest
 from langchain_core.documents import Document
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
@@ -7,6 +10,7 @@ from langchain_rerankkit import (
     Dataset,
     DatasetError,
     FunctionReranker,
+    MissingExtraError,
     Question,
     RetrievalEvaluator,
     evaluate,
@@ -93,6 +97,15 @@ def test_k_of_the_compression_retriever_cuts():
     assert [len(found) for found in report["cut"].rankings.values()] == [1, 1]
 
 
+def test_k_goes_before_top_n_as_in_the_retriever_itself():
+    reranked = ContextualCompressionRetriever(
+        base_compressor=FunctionReranker(function=count_words, top_n=1), base_retriever=retriever(), k=3
+    )
+    report = evaluate({"k": reranked}, DATASET, ["mrr"])
+    for question in DATASET.questions:
+        assert report["k"].rankings[question.id] == [document.id for document in reranked.invoke(question.text)]
+
+
 def test_runs_are_systems(tmp_path):
     trec = tmp_path / "run.trec"
     trec.write_text("q1 Q0 delhi 1 0.5 x\nq1 Q0 ganges 2 0.9 x\nq2 Q0 nile 1 1 x\n")
@@ -136,7 +149,7 @@ def test_gold_by_answer_text_without_corpus_pools_over_the_systems():
     }
     report = evaluate(systems, dataset, ["recall@5"])
     assert report["one"].scores["recall@5"] == 0.5
-    assert any("relative to the documents" in note for note in report.notes)
+    assert any("relative to that pool" in note for note in report.notes)
 
 
 def test_documents_without_ids_can_be_judged_by_answer_but_not_by_id():
@@ -213,10 +226,13 @@ def test_the_table():
     report = evaluate({"a|b": retriever(), "words": FunctionReranker(function=count_words)}, DATASET, ["mrr", "hit@1"])
     lines = str(report).splitlines()
     assert lines[0] == "rivers: 2 questions"
-    assert lines[2].split("|")[1:4] == [" system ", "   mrr ", " hit@1 "]
+    assert [cell.strip() for cell in lines[2].split("|")[1:4]] == ["system", "mrr", "hit@1"]
     assert "| 0.625 | 0.500 |" in lines[4]
-    assert len({len(line) for line in lines[2:6]}) == 1, "aligned"
-    assert lines[4].startswith("| a\\|b   |")
+    assert "a\\|b, best order" in lines[5]
+    assert "| 1.000 | 1.000 |" in lines[5]
+    assert len({len(line) for line in lines[2:7]}) == 1, "aligned"
+    assert lines[4].startswith("| a\\|b ")
+    assert "Reranked: 5 candidates for a question, 5 words each." in lines
     assert report.to_dict()["systems"][1]["scores"]["mrr"] == 1.0
 
 
@@ -262,3 +278,125 @@ def test_what_endpoints_cost_stands_in_the_table():
     head = next(line for line in str(report).splitlines() if line.startswith("| system"))
     columns = [name.strip() for name in head.split("|")]
     assert columns[-6:-1] == ["requests", "documents", "search units", "tokens", "cost"]
+
+
+class Flaky(FunctionReranker):
+    """Fails at one question."""
+
+    function: object = None
+
+    def _score(self, query, texts):
+        if "Egypt" in query:
+            msg = "the endpoint is down"
+            raise RuntimeError(msg)
+        return count_words(query, texts)
+
+
+def test_a_failed_question_is_recorded_and_counted():
+    report = evaluate({"first": retriever(), "flaky": Flaky()}, DATASET, ["mrr"])
+    assert report["flaky"].failures == {"q2": "RuntimeError: the endpoint is down"}
+    assert report["flaky"].per_question["mrr"] == {"q1": 1.0, "q2": 0.0}
+    assert report["flaky"].rankings["q2"] == []
+    assert any("flaky failed at 1 of 2 questions, which count as nothing found" in note for note in report.notes)
+    head = next(line for line in str(report).splitlines() if line.startswith("| system"))
+    assert head.split("|")[-2].strip() == "failed"
+
+
+def test_where_retrieval_fails_the_reranker_is_not_asked():
+    asked = []
+
+    def find(question):
+        if "Egypt" in question:
+            raise TimeoutError
+        return list(CORPUS)
+
+    def judge(query, texts):
+        asked.append(query)
+        return count_words(query, texts)
+
+    report = evaluate({"first": RunnableLambda(find), "words": FunctionReranker(function=judge)}, DATASET, ["mrr"])
+    assert report["first"].failures == report["words"].failures == {"q2": "TimeoutError:"}
+    assert asked == ["Which river flows through India?"]
+
+
+def test_a_reranker_that_fell_back_is_named():
+    report = evaluate({"first": retriever(), "flaky": Flaky(on_error="keep_order")}, DATASET, ["mrr"])
+    assert report["flaky"].failures == {}
+    assert "flaky fell back to the order it was given at 1 of 2 questions." in report.notes
+
+
+def test_a_missing_package_or_model_ends_the_evaluation_at_once():
+    def judge(query, texts):
+        raise MissingExtraError(module="torch", extra="local")
+
+    with pytest.raises(MissingExtraError):
+        evaluate({"first": retriever(), "local": FunctionReranker(function=judge)}, DATASET, ["mrr"])
+
+
+def test_questions_are_asked_together_up_to_the_limit():
+    questions = tuple(Question(f"q{n}", f"question {n}", documents={"nile": 1}) for n in range(12))
+    at_once, most, lock = 0, 0, threading.Lock()
+    together = threading.Barrier(3)
+
+    def judge(query, texts):
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        if 1 <= int(query.split()[1]) <= 9:  # the first one is asked alone
+            together.wait(timeout=20)  # passed only by three at once
+        with lock:
+            at_once -= 1
+        return [float(len(text)) for text in texts]
+
+    systems = {"first": retriever(), "slow": FunctionReranker(function=judge)}
+    report = evaluate(systems, Dataset(questions, CORPUS), ["mrr"], concurrency=3)
+    assert most == 3
+    assert report["slow"].failures == {}
+    alone = evaluate(
+        {"first": retriever(), "slow": FunctionReranker(function=lambda q, t: [len(x) for x in t])},
+        Dataset(questions, CORPUS),
+        ["mrr"],
+    )
+    assert report["slow"].rankings == alone["slow"].rankings
+    assert list(report["slow"].rankings) == [question.id for question in questions], "in the dataset's order"
+
+
+def test_the_ceiling_is_the_best_order_of_the_candidates():
+    few = FixedRetriever(documents=[CORPUS[4], CORPUS[0]])  # delhi alone is relevant to q1; nothing to q2
+    report = evaluate({"few": few, "words": FunctionReranker(function=count_words)}, DATASET, ["mrr", "ndcg@10"])
+    # The ideal of q1 is ganges (2), delhi (1): two gained at rank 1 and one at rank 2.
+    best = (1 / (2 + 1 / math.log2(3))) / 2
+    assert report["words"].ceiling == pytest.approx({"mrr": 0.5, "ndcg@10": best})
+    assert report["few"].ceiling == report["words"].ceiling
+    assert report["words"].source == "few"
+
+
+def test_documents_may_be_known_by_a_metadata_field():
+    found = [Document(page_content="in Egypt", metadata={"source": "nile.md"})]
+    gold = Dataset((Question("q", "?", documents={"nile.md": 1}),))
+    assert evaluate(FixedRetriever(documents=found), gold, ["hit@1"], identity="source").baseline.scores["hit@1"] == 1.0
+    with pytest.raises(ValueError, match=r"no metadata field 'url'.*\['source'\]"):
+        evaluate(FixedRetriever(documents=found), gold, ["hit@1"], identity="url")
+
+
+def test_any_function_may_judge():
+    report = evaluate(
+        retriever(), DATASET, ["mrr"], gold="answers", match=lambda question, document: "flows" in document.page_content
+    )
+    assert report.baseline.per_question["mrr"] == pytest.approx({"q1": 1 / 3, "q2": 1 / 3})
+    assert any("relative to that pool" in note for note in report.notes)
+
+
+def test_one_switch_turns_bars_off(monkeypatch, capsys):
+    monkeypatch.setattr("langchain_rerankkit._progress._DELAY", 0)
+    evaluate({"first": retriever(), "words": FunctionReranker(function=count_words)}, DATASET, ["mrr"])
+    assert "rerank: words" in capsys.readouterr().err
+    monkeypatch.setenv("RERANKKIT_PROGRESS", "0")
+    evaluate({"first": retriever(), "words": FunctionReranker(function=count_words)}, DATASET, ["mrr"])
+    assert capsys.readouterr().err == ""
+
+
+def test_quick_evaluations_show_no_bar(capsys):
+    evaluate({"first": retriever(), "words": FunctionReranker(function=count_words)}, DATASET, ["mrr"])
+    assert capsys.readouterr().err == ""

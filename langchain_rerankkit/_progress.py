@@ -1,0 +1,34 @@
+"""Progress bars, for what takes longer than two seconds."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["progress"]
+
+_Item = TypeVar("_Item")
+_DELAY = 2.0  # seconds before a bar shows
+
+
+def progress(items: Iterable[_Item], total: int, what: str) -> Iterable[_Item]:
+    """The same items, with a bar on standard error or in the notebook once it takes more than two seconds.
+
+    One switch turns all bars off: the environment variable ``RERANKKIT_PROGRESS=0``. Without tqdm there are none.
+
+    Args:
+        items: What is gone through.
+        total: How many there are.
+        what: A word or two before the bar.
+    """
+    if os.environ.get("RERANKKIT_PROGRESS", "1").lower() in {"0", "false", "off", "no"}:
+        return items
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return items
+    bar: Iterable[_Item] = tqdm(items, total=total, desc=what, delay=_DELAY, leave=False)
+    return bar

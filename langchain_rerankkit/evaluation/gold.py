@@ -1,0 +1,103 @@
+"""Which documents are relevant: by id and grade, or because they hold an accepted answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from langchain_rerankkit._progress import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from langchain_core.documents import Document
+
+    from langchain_rerankkit.evaluation.dataset import Dataset
+    from langchain_rerankkit.evaluation.matching import Matcher
+
+__all__ = ["Judgements", "document_id", "judge_by_answers", "judge_by_ids"]
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """What systems are held against.
+
+    Attributes:
+        grades: Grade of each judged document, by question and document id.
+        relevance: Lowest grade that counts as relevant.
+        matcher: How documents were judged by the answers they hold; empty where gold names ids.
+        pooled: Whether only documents that some system returned were judged, so that recall is relative to them.
+        unknown: Documents that could not be judged, and count as not relevant.
+    """
+
+    grades: Mapping[str, Mapping[str, int]]
+    relevance: int
+    matcher: str = ""
+    pooled: bool = False
+    unknown: int = 0
+
+    def without_relevant(self) -> list[str]:
+        """Questions that have no relevant document."""
+        return [id_ for id_, grades in self.grades.items() if max(grades.values(), default=0) < self.relevance]
+
+
+def document_id(document: Document, *, need_id: bool = True) -> str:
+    """The id that a document is judged by: ``Document.id``, else ``metadata["id"]`` or ``metadata["_id"]``.
+
+    Args:
+        document: The document.
+        need_id: Without an id, raise; otherwise fall back to a hash of the text.
+
+    Raises:
+        ValueError: If the document has no id and one is needed.
+    """
+    for id_ in (document.id, document.metadata.get("id"), document.metadata.get("_id")):
+        if id_ is not None:
+            return str(id_)
+    if need_id:
+        msg = (
+            "A document has no id to compare with the gold ids. Give documents an id, pass identity=<function of the "
+            "document, or the name of a metadata field>, or judge by gold='answers'."
+        )
+        raise ValueError(msg)
+    return sha256(document.page_content.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def judge_by_ids(dataset: Dataset, relevance: int) -> Judgements:
+    """The dataset's own grades."""
+    return Judgements({question.id: dict(question.documents) for question in dataset.questions}, relevance)
+
+
+def judge_by_answers(
+    dataset: Dataset,
+    pools: Mapping[str, Iterable[Document]],
+    identify: Callable[[Document], str],
+    matcher: Matcher,
+) -> Judgements:
+    """Grades of the documents that any system returned, and of the whole corpus where the matcher is cheap enough.
+
+    Args:
+        dataset: Questions with answers.
+        pools: What all systems returned together, by question; a document is judged once.
+        identify: Gives a document's id.
+        matcher: Says whether a document answers a question.
+    """
+    corpus = {identify(document): document for document in dataset.corpus} if matcher.whole_corpus else {}
+    pooled = {
+        question.id: {**corpus, **{identify(document): document for document in pools[question.id]}}
+        for question in dataset.questions
+    }
+    verdicts = matcher.many(
+        (question, document) for question in dataset.questions for document in pooled[question.id].values()
+    )
+    keys = ((question, id_) for question, pool in pooled.items() for id_ in pool)
+    total = sum(map(len, pooled.values()))
+    grades: dict[str, dict[str, int]] = {question.id: {} for question in dataset.questions}
+    unknown = 0
+    for (question_id, id_), grade in zip(keys, progress(verdicts, total, "judge"), strict=True):
+        if grade is None:
+            unknown += 1
+        elif grade:
+            grades[question_id][id_] = grade
+    return Judgements(grades, matcher.relevance, matcher.name, pooled=not corpus, unknown=unknown)

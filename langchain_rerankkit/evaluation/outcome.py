@@ -1,0 +1,132 @@
+"""What one line of the table answered, and its scores."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from langchain_rerankkit.evaluation.metrics import score
+from langchain_rerankkit.evaluation.report import Latency, SystemResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from langchain_core.documents import Document
+
+    from langchain_rerankkit.evaluation.asking import Asked
+    from langchain_rerankkit.evaluation.gold import Judgements
+    from langchain_rerankkit.evaluation.systems import Line
+
+__all__ = ["Outcome", "result_of"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything that a line answered.
+
+    Attributes:
+        line: The line.
+        found: Answers of its first stage, by question.
+        runs: Answers of its reranker in each of its runs; none for a first stage.
+    """
+
+    line: Line
+    found: Mapping[str, Asked]
+    runs: Sequence[Mapping[str, Asked]] = field(default=())
+
+    @property
+    def answers(self) -> Mapping[str, Asked]:
+        """What is ranked in the end: of several runs, the first."""
+        return self.runs[0] if self.runs else self.found
+
+    @property
+    def pools(self) -> dict[str, Sequence[Document]]:
+        """Candidates of each question."""
+        return {id_: asked.documents for id_, asked in self.found.items()}
+
+
+def result_of(
+    outcome: Outcome,
+    judged: Judgements,
+    metrics: Sequence[str],
+    identify: Callable[[Document], str],
+) -> SystemResult:
+    """Score a line.
+
+    Args:
+        outcome: What it answered.
+        judged: Gold of the questions that count.
+        metrics: Names of metrics.
+        identify: Gives a document's id.
+    """
+    line, gold = outcome.line, judged.grades
+
+    def scored(rankings: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
+        return score(gold, rankings, metrics, relevance=judged.relevance)
+
+    rankings = [
+        {id_: [identify(document) for document in asked.documents] for id_, asked in run.items()}
+        for run in outcome.runs or [outcome.found]
+    ]
+    runs = [scored(ranking) for ranking in rankings]
+    per_question = {
+        metric: {id_: statistics.fmean(run[metric][id_] for run in runs) for id_ in gold} if len(runs) > 1 else values
+        for metric, values in runs[0].items()
+    }
+    pools = {id_: [identify(document) for document in pool] for id_, pool in outcome.pools.items()}
+    best = {id_: _best_first(pools[id_], grades) for id_, grades in gold.items()}
+    reranked = bool(outcome.runs)
+    asked = [asked for run in outcome.runs for asked in run.values()]
+    return SystemResult(
+        name=line.name,
+        scores=_means(per_question),
+        per_question=per_question,
+        rankings=rankings[0],
+        document_scores={id_: [_shown(d) for d in asked.documents] for id_, asked in outcome.answers.items()},
+        ceiling=_means(scored(best)),
+        source=line.first if reranked else None,
+        candidates=statistics.fmean(map(len, pools.values())) if reranked and pools else None,
+        words=_words(outcome.pools) if reranked else None,
+        retrieval=_latency(outcome.found.values()),
+        reranking=_latency(asked),
+        usage=_total(asked) or None,
+        failures={id_: asked.error for id_, asked in outcome.answers.items() if asked.error},
+        repeats=[_means(run) for run in runs] if len(runs) > 1 else [],
+    )
+
+
+def _best_first(pool: Sequence[str], grades: Mapping[str, int]) -> list[str]:
+    return sorted(pool, key=lambda document: -grades.get(document, 0))
+
+
+def _means(per_question: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    return {
+        metric: math.fsum(values.values()) / len(values) if values else math.nan
+        for metric, values in per_question.items()
+    }
+
+
+def _shown(document: Document) -> float | None:
+    score = document.metadata.get("relevance_score")
+    return float(score) if isinstance(score, (int, float)) and math.isfinite(score) else None
+
+
+def _words(pools: Mapping[str, Sequence[Document]]) -> float | None:
+    texts = {document.page_content for pool in pools.values() for document in pool}
+    counts = [len(text.split()) for text in texts if text]
+    return statistics.fmean(counts) if counts else None
+
+
+def _latency(answers: Iterable[Asked]) -> Latency | None:
+    timed = [asked for asked in answers if asked.seconds is not None and asked.error is None]
+    return Latency.of([a.seconds or 0.0 for a in timed if a.cold], [a.seconds or 0.0 for a in timed if not a.cold])
+
+
+def _total(answers: Iterable[Asked]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for asked in answers:
+        for name, value in asked.usage.items():
+            total[name] = total.get(name, 0) + value
+    return total

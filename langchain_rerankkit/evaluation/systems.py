@@ -1,0 +1,97 @@
+"""What can be evaluated, taken apart into stages that are asked one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from langchain_core.documents import BaseDocumentCompressor
+from langchain_core.runnables import Runnable
+
+from langchain_rerankkit.base import Reranker
+from langchain_rerankkit.evaluation.trec import load_run
+
+__all__ = ["Line", "System", "lines_of", "settings"]
+
+System = Any
+"""A retriever, a reranker or other document compressor, a retriever with a compressor, or a run."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table: a first stage, and perhaps a reranker and how many documents are kept after it.
+
+    Attributes:
+        name: The line's name.
+        source: A Runnable from a question to documents, or a run: ids, or scores by id, of each question.
+        first: Name of the line that has the first stage alone.
+        reranker: What reorders its documents.
+        cut: How many are kept then; None for all.
+    """
+
+    name: str
+    source: Any
+    first: str
+    reranker: BaseDocumentCompressor | None = None
+    cut: int | None = None
+
+
+def lines_of(systems: System | Mapping[str, System]) -> list[Line]:
+    """The lines of the table.
+
+    Raises:
+        ValueError: If there is no system, one is of the wrong kind, or a reranker has nothing to reorder.
+    """
+    named = systems if isinstance(systems, Mapping) else {_default_name(systems): systems}
+    if not named:
+        msg = "Give at least one system to evaluate."
+        raise ValueError(msg)
+    lines: list[Line] = []
+    alone = {id(system): name for name, system in named.items()}
+    for name, system in named.items():
+        if hasattr(system, "base_retriever") and hasattr(system, "base_compressor"):
+            source = system.base_retriever
+            if id(source) not in alone:
+                alone[id(source)] = f"{name}, without reranker"
+                lines.append(Line(alone[id(source)], source, alone[id(source)]))
+            lines.append(Line(name, source, alone[id(source)], *_compressor_and_cut(system)))
+        elif isinstance(system, BaseDocumentCompressor):
+            if not lines:
+                msg = f"{name!r} is a reranker and comes first: put the retriever or run that it reorders before it."
+                raise ValueError(msg)
+            lines.append(Line(name, lines[0].source, lines[0].first, system))
+        elif isinstance(system, (str, Path)):
+            lines.append(Line(name, load_run(system), name))
+        elif isinstance(system, (Runnable, Mapping)):
+            lines.append(Line(name, system, name))
+        else:
+            msg = f"{name!r} is a {type(system).__name__}; a system is a retriever, a reranker, or a run."
+            raise ValueError(msg)
+    return lines
+
+
+def _compressor_and_cut(system: Any) -> tuple[BaseDocumentCompressor, int | None]:
+    compressor, cut = system.base_compressor, getattr(system, "k", None)
+    if cut is not None and isinstance(compressor, Reranker):
+        # As our retriever does: its k goes before the reranker's own top_n. The copy shares the model.
+        return compressor.model_copy(update={"top_n": cut}), None
+    return compressor, cut
+
+
+def settings(system: Any) -> str:
+    """What tells one system from another as far as plain settings do: its class, and fields that are text or numbers."""
+    fields = getattr(type(system), "model_fields", {})
+    plain = {name: value for name in fields if _is_plain(value := getattr(system, name, None))}
+    return f"{type(system).__name__}({', '.join(f'{name}={value!r}' for name, value in plain.items())})"
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        return all(isinstance(item, (str, int, float)) for item in value)
+    return isinstance(value, (str, int, float))
+
+
+def _default_name(system: Any) -> str:
+    return Path(system).name if isinstance(system, (str, Path)) else type(system).__name__
