@@ -1,0 +1,168 @@
+"""Judging single rows as they are handed around: outputs with documents, in whatever shape, and reference outputs with gold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from langchain_core.documents import Document
+
+from langchain_rerankkit.evaluation.gold import document_id
+from langchain_rerankkit.evaluation.matching import holds_answer, normalise
+from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS, parse_metrics, score
+
+__all__ = ["Row", "RowJudge"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A judged row.
+
+    Attributes:
+        ranking: Document ids, best first.
+        grades: The gold: grade of each judged document.
+        left_out: Whether it does not count, since nothing is known to be relevant.
+        remark: What there is to say of it; empty if nothing.
+    """
+
+    ranking: Sequence[str]
+    grades: Mapping[str, int]
+    left_out: bool = False
+    remark: str = ""
+
+
+class RowJudge:
+    """Turns rows into rankings and grades, and scores them.
+
+    Args:
+        metrics: Metric names.
+        gold: Judge by ``"documents"`` or ``"answers"``; ``"auto"`` takes documents where the reference has them.
+        relevance: Lowest grade that counts as relevant.
+        empty: ``"exclude"`` questions without any relevant document, or let them score ``"zero"``.
+        identity: Gives a document's id; by default `document_id`.
+        documents: The key of the outputs that holds the documents.
+
+    Raises:
+        ValueError: If a metric is unknown.
+    """
+
+    def __init__(
+        self,
+        metrics: str | Iterable[str] = DEFAULT_METRICS,
+        *,
+        gold: Literal["auto", "documents", "answers"] = "auto",
+        relevance: int = 1,
+        empty: Literal["exclude", "zero"] = "exclude",
+        identity: Callable[[Document], str] | None = None,
+        documents: str = "documents",
+    ) -> None:
+        self.metrics = list(parse_metrics([metrics] if isinstance(metrics, str) else metrics))
+        self._gold = gold
+        self._relevance = relevance
+        self._empty = empty
+        self._identity = identity
+        self._key = documents
+
+    def judge(self, outputs: Mapping[str, Any], reference: Mapping[str, Any]) -> Row:
+        """Read one row.
+
+        Raises:
+            TypeError: If the documents or the gold are missing or of the wrong type.
+            ValueError: If a document has no id to be judged by.
+        """
+        documents = self._documents(outputs)
+        remark = "The system failed: nothing found." if documents is None else ""
+        by_documents, gold = self._gold_of(reference)
+        ids = [self._id(document, need_id=by_documents) for document in documents or ()]
+        if by_documents:
+            grades = _grades(gold)
+            answerable = any(grade >= self._relevance for grade in grades.values())
+        else:
+            answers = [normalise(answer) for answer in _strings(gold)]
+            answerable = any(answer.strip() for answer in answers)
+            grades = {
+                id_: self._relevance
+                for id_, document in zip(ids, documents or (), strict=True)
+                if holds_answer(normalise(_text(document)), answers)
+            }
+        if not answerable and self._empty == "exclude":
+            return Row(ids, grades, left_out=True, remark="Left out: nothing is known to be relevant.")
+        return Row(ids, grades, remark=remark)
+
+    def score(self, rows: Sequence[Row]) -> dict[str, list[float]]:
+        """Score of each row by each metric."""
+        named = {str(number): row for number, row in enumerate(rows)}
+        scores = score(
+            {name: row.grades for name, row in named.items()},
+            {name: row.ranking for name, row in named.items()},
+            self.metrics,
+            relevance=self._relevance,
+        )
+        return {metric: [float(values[name]) for name in named] for metric, values in scores.items()}
+
+    def _documents(self, outputs: Mapping[str, Any]) -> list[Any] | None:
+        """The documents; None where the system failed, which LangSmith shows as outputs without anything."""
+        if self._key in outputs:
+            found = outputs[self._key]
+        elif not outputs or set(outputs) == {"output"}:  # a bare list, as LangSmith wraps it
+            found = outputs.get("output")
+        else:
+            msg = f"The outputs have {list(outputs)} and no {self._key!r}: name the key of the documents, documents=…"
+            raise TypeError(msg)
+        if found is None:
+            return None
+        if isinstance(found, (str, bytes, Mapping)) or not isinstance(found, Iterable):
+            msg = f"The documents must be a list of Documents, of dicts of them, or of ids, not {type(found).__name__}."
+            raise TypeError(msg)
+        return [_document(item) for item in found]
+
+    def _gold_of(self, reference: Mapping[str, Any]) -> tuple[bool, Any]:
+        """Whether to judge by documents, and the gold."""
+        kinds = {"documents": ("documents", "relevant"), "answers": ("answers", "answer")}
+        for kind, keys in kinds.items():
+            for key in keys:
+                if self._gold in {"auto", kind} and reference.get(key) is not None:
+                    return kind == "documents", reference[key]
+        wanted = [key for kind, keys in kinds.items() if self._gold in {"auto", kind} for key in keys]
+        msg = f"The reference outputs have {list(reference)}, and gold is looked for under {', '.join(wanted)}."
+        raise TypeError(msg)
+
+    def _id(self, document: Document | str, *, need_id: bool) -> str:
+        if isinstance(document, str):
+            return document
+        return self._identity(document) if self._identity else document_id(document, need_id=need_id)
+
+
+def _document(item: Any) -> Document | str:
+    """A document or an id; documents come back from serialisation as dicts, LangChain's own wrapped in a constructor."""
+    if isinstance(item, (Document, str)):
+        return item
+    fields = item.get("kwargs", item) if isinstance(item, Mapping) else {}
+    if "page_content" not in fields:
+        msg = f"A document is a Document, a dict with 'page_content', or an id, not {type(item).__name__}."
+        raise TypeError(msg)
+    return Document(
+        id=fields.get("id"), page_content=fields["page_content"], metadata=dict(fields.get("metadata") or {})
+    )
+
+
+def _text(document: Document | str) -> str:
+    if isinstance(document, str):
+        msg = "These documents are ids, and to be judged by answers they need their text: return Documents."
+        raise TypeError(msg)
+    return document.page_content
+
+
+def _grades(gold: Any) -> dict[str, int]:
+    if isinstance(gold, Mapping):
+        return {str(id_): int(grade) for id_, grade in gold.items()}
+    return dict.fromkeys(_strings(gold), 1)
+
+
+def _strings(value: Any) -> list[str]:
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, Sequence) or not all(isinstance(item, str) for item in values):
+        msg = "Gold is a list of document ids, or grades by id, or an answer or a list of them."
+        raise TypeError(msg)
+    return list(values)
