@@ -22,12 +22,23 @@ if TYPE_CHECKING:
         RerankKitError,
         ScoreError,
     )
+    from langchain_rerankkit.evaluation.calibrate import Calibration, calibrate
     from langchain_rerankkit.evaluation.chain import RetrievalEvaluator
+    from langchain_rerankkit.evaluation.compare import Comparison, compare
     from langchain_rerankkit.evaluation.dataset import Dataset, Question
     from langchain_rerankkit.evaluation.evaluate import evaluate
+    from langchain_rerankkit.evaluation.judge import LLMJudge
+    from langchain_rerankkit.evaluation.langsmith import (
+        evaluate_with_langsmith,
+        push_dataset,
+        push_report,
+        row_evaluator,
+        summary_evaluator,
+    )
+    from langchain_rerankkit.evaluation.regression import assert_no_regression
     from langchain_rerankkit.evaluation.report import EvaluationReport
     from langchain_rerankkit.lexical import TermStatistics
-    from langchain_rerankkit.records import RankedDocument, RerankInput
+    from langchain_rerankkit.records import RankedDocument, Ranking, RerankInput
     from langchain_rerankkit.rerankers.bi_encoder import BiEncoderReranker
     from langchain_rerankkit.rerankers.cross_encoder import CrossEncoderReranker
     from langchain_rerankkit.rerankers.embedded import EmbeddedReranker
@@ -70,7 +81,9 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "BiEncoderReranker": "rerankers.bi_encoder",
+    "Calibration": "evaluation.calibrate",
     "CohereReranker": "rerankers.providers",
+    "Comparison": "evaluation.compare",
     "ContextualCompressionRetriever": "retrievers.reranked",
     "ContextualReranker": "rerankers.providers",
     "CrossEncoderReranker": "rerankers.cross_encoder",
@@ -94,6 +107,7 @@ _MODULES = {
     "InfinityReranker": "rerankers.providers",
     "IsaacusReranker": "rerankers.providers",
     "JinaReranker": "rerankers.providers",
+    "LLMJudge": "evaluation.judge",
     "LexicalReranker": "rerankers.lexical",
     "ListwiseReranker": "rerankers.listwise",
     "LlamaCppReranker": "rerankers.providers",
@@ -107,6 +121,7 @@ _MODULES = {
     "Question": "evaluation.dataset",
     "RankLLMReranker": "rerankers.rankllm",
     "RankedDocument": "records",
+    "Ranking": "records",
     "RerankInput": "records",
     "RerankKitError": "errors",
     "Reranker": "base",
@@ -121,13 +136,23 @@ _MODULES = {
     "VoyageReranker": "rerankers.providers",
     "WatsonxReranker": "rerankers.providers",
     "ZeroEntropyReranker": "rerankers.providers",
+    "assert_no_regression": "evaluation.regression",
+    "calibrate": "evaluation.calibrate",
+    "compare": "evaluation.compare",
     "evaluate": "evaluation.evaluate",
+    "evaluate_with_langsmith": "evaluation.langsmith",
+    "push_dataset": "evaluation.langsmith",
+    "push_report": "evaluation.langsmith",
+    "row_evaluator": "evaluation.langsmith",
+    "summary_evaluator": "evaluation.langsmith",
 }
 
 __all__ = [
     "FAISS",
     "BiEncoderReranker",
+    "Calibration",
     "CohereReranker",
+    "Comparison",
     "ContextualCompressionRetriever",
     "ContextualReranker",
     "CrossEncoderReranker",
@@ -150,6 +175,7 @@ __all__ = [
     "InfinityReranker",
     "IsaacusReranker",
     "JinaReranker",
+    "LLMJudge",
     "LexicalReranker",
     "ListwiseReranker",
     "LlamaCppReranker",
@@ -163,6 +189,7 @@ __all__ = [
     "Question",
     "RankLLMReranker",
     "RankedDocument",
+    "Ranking",
     "RerankInput",
     "RerankKitError",
     "Reranker",
@@ -178,7 +205,15 @@ __all__ = [
     "WatsonxReranker",
     "ZeroEntropyReranker",
     "__version__",
+    "assert_no_regression",
+    "calibrate",
+    "compare",
     "evaluate",
+    "evaluate_with_langsmith",
+    "push_dataset",
+    "push_report",
+    "row_evaluator",
+    "summary_evaluator",
 ]
 
 

@@ -17,12 +17,13 @@ MODULES = {
     for path in sorted(ROOT.rglob("*.py"))
 }
 
-# Who may import whom: the first prefix that fits a module says what it may import of ours. "errors", "_optional" and
+# Who may import whom: the first prefix that fits a module says what it may import of ours. "errors", "_optional", "_progress" and
 # the package's own sub-modules are free for all.
 ALLOWED = {
     "errors": [],
     "_optional": [],
     "_steps": [],
+    "_progress": [],
     "ranking": [],
     "lexical": [],
     "inference.batching": [],
@@ -30,21 +31,30 @@ ALLOWED = {
     "inference": ["inference"],
     "vectorstores": ["vectorstores"],
     "embedded": ["embedded", "inference"],
-    "evaluation.matching": ["lexical"],
+    "evaluation.matching": ["lexical", "evaluation.dataset"],
+    "evaluation.judgements": ["llm"],
+    "evaluation.judge": ["evaluation", "llm"],
+    "evaluation.calibrate": ["evaluation", "base"],
+    "evaluation.identity": ["base"],
+    "evaluation.scored": ["evaluation", "base", "records"],
     "evaluation.metrics": [],
+    "evaluation.asking": ["records"],
+    "evaluation.systems": ["evaluation", "base"],
     "evaluation": ["evaluation"],
     "records": [],
     # The wire: knows nothing of rerankers and documents.
     "hosted": ["hosted", "_steps"],
     # Asking a language model, but for the calls themselves, which are the rerankers'.
     "llm": ["llm", "ranking"],
-    "base": ["ranking", "records"],
+    "tracing": ["records"],
+    "base": ["ranking", "records", "tracing"],
     # A reranker never imports another one, but what all local ones, or all that ask a chat model, have in common;
     # combiners see only the base.
     "rerankers": [
         "base",
         "records",
         "ranking",
+        "tracing",
         "lexical",
         "inference",
         "llm",
@@ -62,7 +72,7 @@ ALLOWED = {
     "testing": ["base", "records", "retrievers"],
     "demo": ["embedded", "evaluation", "inference", "rerankers", "vectorstores", "base"],
     "bench": ["bench", "inference", "ranking", "rerankers", "embedded"],
-    "cli": ["base", "bench", "demo", "inference", "rerankers.hosted", ""],
+    "cli": ["cli", "base", "bench", "demo", "embedded", "evaluation", "inference", "rerankers.hosted", "vectorstores", ""],
     "__main__": ["cli"],
 }
 
@@ -89,7 +99,9 @@ def test_import_directions(module):
         for m in imports(MODULES[module])
         if m.startswith("langchain_rerankkit")
     ]
-    wrong = [other for other in ours if other != name and not fits(other, [*allowed, "errors", "_optional"])]
+    wrong = [
+        other for other in ours if other != name and not fits(other, [*allowed, "errors", "_optional", "_progress"])
+    ]
     assert not wrong, f"{name} may not import {wrong}"
 
 

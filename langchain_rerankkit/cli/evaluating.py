@@ -1,0 +1,210 @@
+"""``rerankkit evaluate`` and ``rerankkit compare``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.documents import BaseDocumentCompressor
+from langchain_core.runnables import Runnable
+
+from langchain_rerankkit.cli.specs import RERANKERS, assignment, find, make_reranker, value_of
+
+if TYPE_CHECKING:
+    from langchain_rerankkit.evaluation.dataset import Dataset
+    from langchain_rerankkit.evaluation.report import EvaluationReport, SystemResult
+
+__all__ = ["add_commands"]
+
+_SYSTEMS = f"""A system is NAME=SPEC or SPEC alone. The first one is the baseline; rerankers reorder what it finds. SPEC is
+  a file                    a TREC run, such as runs/bm25.trec
+  faiss[,k=100]             a FAISS store of the dataset's corpus with the embedded model
+  a reranker[,field=value]  {", ".join(RERANKERS)}; as in cross-encoder,model=./model,top_n=10
+  package.module:object     a retriever, a reranker, or a class of one, of your own (found from the current folder)
+"""
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands to a parser."""
+    for name, what in (
+        ("evaluate", "score systems against gold: quality, latency, cost, and what to be careful about"),
+        ("compare", "hold systems against the first one: differences, intervals, significance, in words"),
+    ):
+        parser = commands.add_parser(
+            name,
+            help=what,
+            description=f"{what[0].upper()}{what[1:]}.",
+            epilog=_SYSTEMS,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        parser.add_argument(
+            "dataset",
+            help="a folder (questions.jsonl, or BEIR's layout), a .jsonl, .csv, .tsv or .xlsx file, ir_datasets:NAME, or a "
+            "report that --json wrote, which needs no systems",
+        )
+        parser.add_argument("systems", nargs="*", metavar="SYSTEM", help="see below")
+        parser.add_argument("--metric", action="append", default=[], help="such as ndcg@10; again for more")
+        parser.add_argument("--gold", choices=("auto", "documents", "answers"), default="auto", help="what to judge by")
+        parser.add_argument("--match", choices=("words", "regex", "number"), default="words", help="how answers match")
+        parser.add_argument("--relevance", type=int, default=1, help="lowest grade that counts as relevant (1)")
+        parser.add_argument("--empty", choices=("exclude", "zero"), default="exclude", help="questions without gold")
+        parser.add_argument("--identity", metavar="FIELD", help="metadata field that holds the id that gold names")
+        parser.add_argument("--sample", type=int, metavar="N", help="ask only so many of the questions")
+        parser.add_argument("--repeats", type=int, default=1, help="ask rerankers so often (1)")
+        parser.add_argument("--concurrency", type=int, default=1, help="questions asked at a time (1)")
+        parser.add_argument("--engine", choices=("local", "ray"), default="local", help="where rerankers run")
+        parser.add_argument("--run-dir", metavar="FOLDER", help="keep answers there, and go on from those that it has")
+        parser.add_argument("--html", metavar="FILE", help="write one page that holds everything")
+        parser.add_argument("--json", metavar="FILE", help="write the report, to be read again")
+        parser.add_argument("--csv", metavar="FILE", help="write a line for each system and question")
+        parser.add_argument(
+            "--fail-under",
+            action="append",
+            default=[],
+            metavar="[SYSTEM:]METRIC=VALUE",
+            help="exit with status 1 where the system, the last one by default, scores less",
+        )
+        parser.set_defaults(run=_run, compare=name == "compare", baseline=None)
+        if name == "compare":
+            parser.add_argument("--baseline", metavar="NAME", help="hold against this one in place of the first")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from langchain_rerankkit.evaluation.metrics import parse_metrics
+
+    limits = [_limit(text) for text in options.fail_under]
+    if limits:
+        parse_metrics(metric for _, metric, _ in limits)  # a mistake is better said before everything is asked
+    report = _report(options, [metric for _, metric, _ in limits])
+    _show(report)
+    if options.compare:
+        print()
+        _show(report.compare(options.baseline and _named(report, options.baseline).name))
+    if options.json:
+        report.save(options.json)
+    if options.csv:
+        report.to_csv(options.csv)
+    if options.html:
+        report.to_html(options.html)
+    under = False
+    for name, metric, least in limits:
+        system = _named(report, name) if name else report.systems[-1]
+        if metric not in system.scores:
+            msg = f"The report has no {metric!r}; it has {', '.join(report.metrics)}."
+            raise ValueError(msg)
+        if not system.scores[metric] >= least:
+            print(f"rerankkit: {system.name}: {metric} is {system.scores[metric]:.4f}, under {least}", file=sys.stderr)
+            under = True
+    return int(under)
+
+
+def _named(report: EvaluationReport, name: str) -> SystemResult:
+    try:
+        return report[name]
+    except KeyError as error:
+        raise ValueError(error.args[0]) from error
+
+
+def _report(options: argparse.Namespace, needed: list[str]) -> EvaluationReport:
+    from langchain_rerankkit.evaluation.evaluate import evaluate
+    from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS
+    from langchain_rerankkit.evaluation.report import EvaluationReport
+
+    if not options.systems:
+        if not options.dataset.endswith(".json"):
+            msg = "Name at least one system to evaluate; see --help."
+            raise ValueError(msg)
+        return EvaluationReport.load(options.dataset)
+    dataset = _dataset(options.dataset)
+    if options.sample is not None:
+        dataset = dataset.sample(options.sample)
+    systems: dict[str, Any] = {}
+    for text in options.systems:
+        name, system = _system(text, dataset)
+        if name in systems:
+            msg = f"Two systems are called {name!r}: write NAME=SPEC."
+            raise ValueError(msg)
+        systems[name] = system
+    return evaluate(
+        systems,
+        dataset,
+        dict.fromkeys([*(options.metric or DEFAULT_METRICS), *needed]),
+        gold=options.gold,
+        match=options.match,
+        relevance=options.relevance,
+        empty=options.empty,
+        identity=options.identity,
+        repeats=options.repeats,
+        concurrency=options.concurrency,
+        run_dir=options.run_dir,
+        engine=options.engine,
+    )
+
+
+def _dataset(text: str) -> Dataset:
+    from langchain_rerankkit.evaluation.dataset import Dataset
+
+    scheme, _, name = text.partition(":")
+    if scheme == "ir_datasets":
+        return Dataset.from_ir_datasets(name, corpus=True)
+    return Dataset.load(text)
+
+
+def _system(text: str, dataset: Dataset) -> tuple[str, Any]:
+    name, sign, spec = text.partition("=")
+    if not sign or not name or set(name) & set(",:/"):  # the sign of a field's value, or of a path
+        name, spec = text, text
+    if Path(spec).is_file():
+        return (Path(spec).name if name == spec else name), Path(spec)
+    kind, *assignments = spec.split(",")
+    fields = {field: value_of(value) for field, value in map(assignment, assignments)}
+    if kind == "faiss":
+        return name, _faiss(dataset, **fields)
+    if kind in RERANKERS:
+        return name, make_reranker(kind, fields)
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - what is there is the user's own
+    try:
+        found = find(kind)
+    finally:
+        sys.path.pop(0)
+    system = found(**fields) if isinstance(found, type) or fields else found
+    if not isinstance(system, (BaseDocumentCompressor, Runnable)):
+        msg = f"{kind!r} is a {type(system).__name__}; a system is a retriever or a reranker."
+        raise TypeError(msg)
+    return name, system
+
+
+def _faiss(dataset: Dataset, k: int = 100) -> Runnable[str, Any]:
+    from langchain_rerankkit.embedded.embeddings import EmbeddedEmbeddings
+    from langchain_rerankkit.vectorstores.faiss import FAISS
+
+    if not dataset.corpus:
+        msg = "The dataset has no corpus to search: give a run or a retriever of your own as the first system."
+        raise ValueError(msg)
+    return FAISS.from_documents(list(dataset.corpus), EmbeddedEmbeddings()).as_retriever(search_kwargs={"k": k})
+
+
+def _limit(text: str) -> tuple[str, str, float]:
+    what, value = assignment(text)
+    name, _, metric = what.rpartition(":")
+    try:
+        return name, metric, float(value)
+    except ValueError as error:
+        msg = f"{value!r} in {text!r} is not a number."
+        raise ValueError(msg) from error
+
+
+def _show(shown: Any) -> None:
+    """For a person with rich where it is installed, for a file or another program as Markdown."""
+    if sys.stdout.isatty():
+        try:
+            from rich.console import Console
+        except ImportError:
+            print(shown)
+            return
+        Console().print(shown)
+        return
+    print(shown)

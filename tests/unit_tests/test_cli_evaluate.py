@@ -1,0 +1,155 @@
+import json
+
+import pytest
+from langchain_core.documents import Document
+
+from langchain_rerankkit import EvaluationReport, FunctionReranker
+from langchain_rerankkit.cli import main
+from langchain_rerankkit.testing import FixedRetriever
+
+DOCUMENTS = {"a": "the Nile flows", "b": "Delhi is a city", "c": "the Ganges flows through India"}
+RETRIEVER = FixedRetriever(documents=[Document(id=id_, page_content=text) for id_, text in DOCUMENTS.items()])
+
+
+class LongestFirst(FunctionReranker):
+    """What ``tests.unit_tests.test_cli_evaluate:LongestFirst`` finds."""
+
+    def __init__(self, **fields):
+        super().__init__(function=lambda query, texts: [float(len(text)) for text in texts], **fields)
+
+
+HERE = "tests.unit_tests.test_cli_evaluate"
+LONGEST = f"longest={HERE}:LongestFirst"
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    folder = tmp_path / "rivers"
+    folder.mkdir()
+    rows = [{"id": id_, "text": text} for id_, text in DOCUMENTS.items()]
+    (folder / "corpus.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    questions = [
+        {"id": "q1", "question": "What flows through India?", "answers": ["India"], "documents": {"c": 2}},
+        {"id": "q2", "question": "Where is Delhi?", "answers": ["Delhi"], "documents": {"b": 1}},
+    ]
+    (folder / "questions.jsonl").write_text("\n".join(map(json.dumps, questions)))
+    (folder / "first.trec").write_text(
+        "".join(f"q{q} Q0 {id_} 1 {9 - n} x\n" for q in (1, 2) for n, id_ in enumerate("abc"))
+    )
+    return folder
+
+
+def run(capsys, *arguments, status=0):
+    assert main([str(argument) for argument in arguments]) == status
+    return capsys.readouterr()
+
+
+def test_a_run_file_and_a_reranker(capsys, dataset):
+    said = run(
+        capsys, "evaluate", dataset, dataset / "first.trec", LONGEST, "--metric", "mrr", "--metric", "ndcg@10"
+    ).out
+    assert "rivers: 2 questions" in said
+    assert "| first.trec " in said
+    assert "| longest " in said
+    assert "| first.trec, best order " in said
+
+
+def test_what_is_written_can_be_read_again(capsys, dataset, tmp_path):
+    first = run(
+        capsys, "evaluate", dataset, f"first={HERE}:RETRIEVER", f"{LONGEST},top_n=2", "--metric", "mrr",
+        "--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv",
+    ).out  # fmt: skip
+    report = EvaluationReport.load(tmp_path / "r.json")
+    assert [system.name for system in report.systems] == ["first", "longest"]
+    assert [len(found) for found in report["longest"].rankings.values()] == [2, 2]
+    assert run(capsys, "evaluate", tmp_path / "r.json").out == first
+    assert (tmp_path / "r.csv").read_text().startswith("system,id,question,mrr,failure\nfirst,q1,")
+    compared = run(capsys, "compare", tmp_path / "r.json", "--baseline", "longest").out
+    assert "Against longest, 2 questions" in compared
+    assert "no system 'nobody'" in run(capsys, "compare", tmp_path / "r.json", "--baseline", "nobody", status=2).err
+
+
+def test_compare_says_what_can_be_claimed(capsys, dataset):
+    said = run(capsys, "compare", dataset, f"first={HERE}:RETRIEVER", LONGEST, "--metric", "mrr").out
+    assert "Against first, 2 questions" in said
+    assert "below noise" in said
+
+
+def test_the_dataset_may_be_searched_with_the_embedded_model(capsys, dataset):
+    said = run(capsys, "evaluate", dataset, "faiss,k=2", "lexical", "embedded,top_n=1", "--metric", "hit@1").out
+    assert "| faiss,k=2 " in said
+    assert "| embedded,top_n=1 " in said
+
+
+def test_one_page_is_written(capsys, dataset, tmp_path):
+    run(
+        capsys,
+        "evaluate",
+        dataset,
+        f"first={HERE}:RETRIEVER",
+        LONGEST,
+        "--metric",
+        "mrr",
+        "--html",
+        tmp_path / "r.html",
+    )
+    assert (tmp_path / "r.html").read_text(encoding="utf-8").lower().startswith("<!doctype html>")
+
+
+def test_fail_under_is_for_continuous_integration(capsys, dataset):
+    command = ["evaluate", dataset, f"first={HERE}:RETRIEVER", LONGEST, "--metric", "mrr"]
+    mean = 0.75  # the answer to q1 is first, that to q2 second
+    run(capsys, *command, "--fail-under", f"mrr={mean}")
+    said = run(capsys, *command, "--fail-under", "mrr=0.76", status=1).err
+    assert said == "rerankkit: longest: mrr is 0.7500, under 0.76\n"
+    assert "first: hit@1" in run(capsys, *command, "--fail-under", "first:hit@1=0.1", status=1).err
+    run(capsys, *command, "--fail-under", "first:mrr=0.1", "--fail-under", "mrr=0.1")
+    for wrong in ("mrr", "mrr=high", "accuracy=1", "nobody:mrr=1"):
+        assert "rerankkit:" in run(capsys, *command, "--fail-under", wrong, status=2).err
+
+
+def test_a_system_that_scored_nothing_is_under_any_limit(capsys, dataset, tmp_path):
+    (tmp_path / "q.csv").write_text("question,source\nWhere?,\n")
+    command = ["evaluate", tmp_path / "q.csv", f"first={HERE}:RETRIEVER", "--metric", "mrr", "--gold", "documents"]
+    said = run(capsys, *command, "--fail-under", "mrr=0", status=1).err
+    assert "mrr is nan, under 0.0" in said
+
+
+def test_answers_are_kept_and_gone_on_from(capsys, dataset, tmp_path):
+    command = [
+        "evaluate",
+        dataset,
+        f"first={HERE}:RETRIEVER",
+        LONGEST,
+        "--metric",
+        "mrr",
+        "--run-dir",
+        tmp_path / "run",
+    ]
+    assert run(capsys, *command).out == run(capsys, *command).out
+    assert "another evaluation" in run(capsys, *command, "--sample", "1", status=2).err
+
+
+@pytest.mark.parametrize(
+    ("systems", "why"),
+    [
+        ([], "at least one system"),
+        (["nonsense"], "Unknown reranker 'nonsense'"),
+        (["lexical"], "comes first"),
+        (["missing.module:Thing"], "cannot be imported"),
+        ([f"{HERE}:DOCUMENTS"], "is a dict"),
+        ([f"{HERE}:RETRIEVER", f"{HERE}:RETRIEVER"], "Two systems are called"),
+        (["faiss,k"], "is not NAME=VALUE"),
+        ([f"{HERE}:RETRIEVER", f"{HERE}:LongestFirst,topn=3"], "topn"),
+    ],
+)
+def test_mistakes_are_said_in_a_sentence(capsys, dataset, systems, why):
+    assert why in run(capsys, "evaluate", dataset, *systems, status=2).err
+
+
+def test_help_says_what_a_system_is(capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    said = capsys.readouterr().out
+    assert "cross-encoder,model=./model,top_n=10" in said
+    assert "--fail-under" in said
