@@ -35,15 +35,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
-from langchain_core.documents import Document
 from langchain_core.runnables import Runnable
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.errors import DatasetError
 from langchain_rerankkit.evaluation.dataset import Dataset
+from langchain_rerankkit.evaluation.gold import Identity, judges_by_answers
 from langchain_rerankkit.evaluation.identity import model_id
-from langchain_rerankkit.evaluation.scored import Judge, Scored, candidates_of, score_candidates
+from langchain_rerankkit.evaluation.matching import Matcher, parse_matcher
+from langchain_rerankkit.evaluation.scored import Candidates, Scored, candidates_of, score_candidates
 from langchain_rerankkit.evaluation.table import Table
 from langchain_rerankkit.evaluation.thresholds import Curve, Estimate, Kept, Pairs, Target
 
@@ -193,8 +194,9 @@ def calibrate(
     precision: float | None = None,
     recall: float | None = None,
     gold: Literal["auto", "documents", "answers"] = "auto",
+    match: str | Matcher | Callable[..., Any] = "words",
     relevance: int = 1,
-    identity: Callable[[Document], str] | None = None,
+    identity: Identity = None,
     candidates: int = 100,
     seed: int = 0,
 ) -> Calibration:
@@ -212,8 +214,9 @@ def calibrate(
         precision: Wanted share of relevant documents among those kept, above 0 and up to 1.
         recall: Wanted share of the relevant candidates that are kept; give one of the two.
         gold: Judge by ids or by answer text: see `langchain_rerankkit.evaluate`.
-        relevance: Lowest grade that counts as relevant.
-        identity: Gives a document's id; by default `document_id`.
+        match: When a document holds an answer: likewise.
+        relevance: Lowest grade of a gold document that counts as relevant; a matcher has its own.
+        identity: Gives a document's id: a function, or the name of a metadata field; by default `document_id`.
         candidates: Where there is no retriever, how many documents are scored for a question.
         seed: Of the drawing, and of the parts that questions are cut into.
 
@@ -235,12 +238,21 @@ def calibrate(
     if wanted is None or (precision is not None and recall is not None) or not 0 < wanted <= 1:
         msg = "Give either precision or recall, above 0 and at most 1."
         raise ValueError(msg)
-    judge = Judge(dataset, gold, relevance, identity)
-    scored = score_candidates(reranker, candidates_of(judge, retriever, candidates, seed), judge)
-    pairs = Pairs(scored.scores, scored.relevant, scored.questions, len(judge.questions))
+    asked = candidates_of(
+        dataset,
+        retriever,
+        by_answers=judges_by_answers(dataset, gold),
+        matcher=parse_matcher(match),
+        relevance=relevance,
+        identity=identity,
+        candidates=candidates,
+        seed=seed,
+    )
+    scored = score_candidates(reranker, asked)
+    pairs = Pairs(scored.scores, scored.relevant, scored.questions, len(asked.questions))
     if pairs.with_relevant < _FEWEST:
         msg = (
-            f"{pairs.with_relevant} of {len(judge.questions)} questions have a relevant document among their candidates. A "
+            f"{pairs.with_relevant} of {len(asked.questions)} questions have a relevant document among their candidates. A "
             f"threshold needs at least {_FEWEST}, better {_FEW}: give more questions, or retrieve more."
         )
         raise ValueError(msg)
@@ -269,11 +281,11 @@ def calibrate(
         auc=auc,
         kept=None if kept is None else kept.documents,
         nothing_kept=None if kept is None else kept.nothing,
-        questions=len(judge.questions),
+        questions=len(asked.questions),
         pairs=len(scored.scores),
         relevant=sum(scored.relevant),
         curve=pairs.curve(),
-        notes=tuple(_notes(judge, scored, pairs, drawn=retriever is None)),
+        notes=tuple(_notes(dataset, asked, scored, pairs, drawn=retriever is None)),
     )
 
 
@@ -300,18 +312,18 @@ def _verdict(
     return True, verdict
 
 
-def _notes(judge: Judge, scored: Scored, pairs: Pairs, *, drawn: bool) -> Iterator[str]:
+def _notes(dataset: Dataset, asked: Candidates, scored: Scored, pairs: Pairs, *, drawn: bool) -> Iterator[str]:
     if pairs.with_relevant < _FEW:
         yield f"Only {pairs.with_relevant} questions have a relevant candidate: the intervals are wide for a reason."
-    if lost := len(judge.dataset.questions) - len(judge.questions):
+    if lost := len(dataset.questions) - len(asked.questions):
         yield f"{lost} questions without gold are left out."
-    if scored.ungraded and not judge.by_answers:
+    if scored.ungraded and not asked.judged.matcher:
         yield (
             f"{scored.ungraded} of {len(scored.scores)} scored documents have no grade and count as not relevant. Where some "
             "are relevant, precision is in truth higher: it is a lower bound."
         )
-    if not judge.by_answers:
-        gold = sum(grade >= judge.relevance for q in judge.questions for grade in q.documents.values())
+    if not asked.judged.matcher:
+        gold = sum(g >= asked.judged.relevance for grades in asked.judged.grades.values() for g in grades.values())
         if missing := gold - sum(scored.relevant):
             yield f"{missing} of {gold} relevant documents were not among those scored, and no threshold brings them back."
     if drawn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from langchain_core.documents import Document
@@ -10,9 +10,9 @@ from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict, Field, field_validator
 from typing_extensions import override
 
-from langchain_rerankkit.evaluation.gold import document_id
-from langchain_rerankkit.evaluation.matching import holds_answer, normalise
-from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS, parse_metrics, score
+from langchain_rerankkit.evaluation.matching import Matcher
+from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS, parse_metrics
+from langchain_rerankkit.evaluation.rows import RowJudge
 
 __all__ = ["RetrievalEvaluator"]
 
@@ -25,7 +25,7 @@ class RetrievalEvaluator(RunnableSerializable[dict[str, Any], dict[str, float]])
 
         RunnablePassthrough.assign(documents=itemgetter("question") | retriever) | RetrievalEvaluator()
 
-    ``answer`` is an accepted answer or a list of them; a document is relevant if it holds one as whole words. In place
+    ``answer`` is an accepted answer or a list of them; a document is relevant if it holds one (see `match`). In place
     of it, ``relevant`` may name gold document ids, as a list or with grades. Judged by answer, recall and the ideal
     order know only the documents given.
     """
@@ -33,10 +33,16 @@ class RetrievalEvaluator(RunnableSerializable[dict[str, Any], dict[str, float]])
     metrics: Sequence[str] = DEFAULT_METRICS
     """Metric names with cut-offs."""
 
-    relevance: int = Field(default=1, ge=1)
-    """Lowest grade that counts as relevant."""
+    match: str | Matcher | Callable[..., Any] = "words"
+    """When a document holds an answer: ``"words"``, ``"regex"``, ``"number"``, a function, or a judge."""
 
-    model_config = ConfigDict(extra="forbid")
+    relevance: int = Field(default=1, ge=1)
+    """Lowest grade of a gold document that counts as relevant."""
+
+    identity: str | Callable[[Document], str] | None = None
+    """Gives a document's id: a function, or the name of a metadata field."""
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
     @field_validator("metrics")
     @classmethod
@@ -67,29 +73,7 @@ class RetrievalEvaluator(RunnableSerializable[dict[str, Any], dict[str, float]])
         if not isinstance(input, Mapping) or "documents" not in input or not {"answer", "relevant"} & set(input):
             msg = "RetrievalEvaluator takes a dict with 'documents' and either 'answer' or 'relevant'."
             raise TypeError(msg)
-        documents = list(input["documents"])
-        if not all(isinstance(document, Document) for document in documents):
-            msg = "The documents must be langchain_core Documents."
-            raise TypeError(msg)
-        if "relevant" in input:
-            relevant = input["relevant"]
-            grades = dict(relevant) if isinstance(relevant, Mapping) else dict.fromkeys(_strings(relevant), 1)
-            ids = [document_id(document) for document in documents]
-        else:
-            answers = [normalise(answer) for answer in _strings(input["answer"])]
-            ids = [document_id(document, need_id=False) for document in documents]
-            grades = {
-                id_: self.relevance
-                for id_, document in zip(ids, documents, strict=True)
-                if holds_answer(normalise(document.page_content), answers)
-            }
-        scores = score({"question": grades}, {"question": ids}, self.metrics, relevance=self.relevance)
-        return {metric: values["question"] for metric, values in scores.items()}
-
-
-def _strings(value: Any) -> list[str]:
-    values = [value] if isinstance(value, str) else value
-    if not isinstance(values, Sequence) or not all(isinstance(item, str) for item in values):
-        msg = "An answer is a string or a list of strings; relevant documents are ids, or grades by id."
-        raise TypeError(msg)
-    return list(values)
+        reference: dict[str, Any] = {name: input[name] for name in ("relevant", "answer") if name in input}
+        rows = RowJudge(self.metrics, match=self.match, relevance=self.relevance, empty="zero", identity=self.identity)
+        row = rows.judge({"documents": input["documents"]}, reference, str(input.get("question", "")))
+        return {metric: values[0] for metric, values in rows.score([row]).items()}

@@ -68,11 +68,11 @@ class Difference:
             return f"{self.system}: {self.metric} is the same as the baseline's on all {questions} questions."
         change = f"{self.system}: {self.metric} {self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
         if self.verdict in {"better", "worse"}:
-            return f"{change}, {self.verdict} than the baseline (p = {_p(self.p_adjusted)})."
+            return f"{change}, {self.verdict} than the baseline ({_adjusted(self.p_adjusted)})."
         if self.spread >= abs(self.difference):
             return f"{change} is below noise: repeated runs of one system differ by {self.spread:.3f}."
         return (
-            f"{change} is below noise (p = {_p(self.p_adjusted)}): {questions} questions would show a difference of "
+            f"{change} is below noise ({_adjusted(self.p_adjusted)}): {questions} questions would show a difference of "
             f"{self.detectable:.3f} or more."
         )
 
@@ -254,6 +254,10 @@ def _verdict(values: Any, mean: float, p: float, threshold: float, spread: float
     if p >= threshold or abs(mean) <= spread:
         return "below noise"
     return "better" if mean > 0 else "worse"
+
+
+def _adjusted(value: float) -> str:
+    return f"adjusted p {'' if value < 0.001 else '= '}{_p(value)}"  # noqa: PLR2004 - as many digits as are shown
 
 
 def _p(value: float) -> str:

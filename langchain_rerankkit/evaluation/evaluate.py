@@ -16,7 +16,14 @@ from langchain_core.runnables import Runnable
 from langchain_rerankkit._progress import progress
 from langchain_rerankkit.evaluation.asking import Asked, Engine, Item, Stage, ask_here
 from langchain_rerankkit.evaluation.dataset import Dataset
-from langchain_rerankkit.evaluation.gold import Judgements, document_id, judge_by_answers, judge_by_ids
+from langchain_rerankkit.evaluation.gold import (
+    Identity,
+    Judgements,
+    identity_of,
+    judge_by_answers,
+    judge_by_ids,
+    judges_by_answers,
+)
 from langchain_rerankkit.evaluation.matching import Matcher, parse_matcher
 from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS, parse_metrics
 from langchain_rerankkit.evaluation.notes import notes_on_gold, notes_on_systems
@@ -37,7 +44,7 @@ def evaluate(
     match: str | Matcher | Callable[..., Any] = "words",
     relevance: int = 1,
     empty: Literal["exclude", "zero"] = "exclude",
-    identity: str | Callable[[Document], str] | None = None,
+    identity: Identity = None,
     repeats: int = 1,
     concurrency: int = 1,
     run_dir: str | Path | None = None,
@@ -88,13 +95,13 @@ def evaluate(
     if repeats < 1 or concurrency < 1:
         msg = "repeats and concurrency must be at least 1."
         raise ValueError(msg)
-    by_answers = gold == "answers" or (gold == "auto" and not any(q.documents for q in dataset.questions))
+    by_answers = judges_by_answers(dataset, gold)
     matcher = parse_matcher(match)
     # Functions and judges may do without answers; those that look for them in a whole corpus do not.
     if by_answers and matcher.whole_corpus and not any(question.answers for question in dataset.questions):
         msg = "The dataset has no gold: give its questions answers, or ids of gold documents."
         raise ValueError(msg)
-    identify = _identity(identity, need_id=not by_answers)
+    identify = identity_of(identity, need_id=not by_answers)
     lines = lines_of(systems)
     with ExitStack() as stack:
         folder = stack.enter_context(RunFolder(run_dir, _facts(dataset, lines))) if run_dir is not None else None
@@ -202,21 +209,6 @@ def _engine(name: str) -> Engine:
         return ask_on_ray
     msg = f"The engine is 'local' or 'ray', not {name!r}."
     raise ValueError(msg)
-
-
-def _identity(identity: str | Callable[[Document], str] | None, *, need_id: bool) -> Callable[[Document], str]:
-    if callable(identity):
-        return identity
-    if identity is None:
-        return lambda document: document_id(document, need_id=need_id)
-
-    def field(document: Document) -> str:
-        if identity not in document.metadata:
-            msg = f"A document has no metadata field {identity!r} to be known by; it has {sorted(document.metadata)}."
-            raise ValueError(msg)
-        return str(document.metadata[identity])
-
-    return field
 
 
 def _ids(ranking: Mapping[str, float] | Sequence[str]) -> list[str]:

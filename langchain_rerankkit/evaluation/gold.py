@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from langchain_core.documents import Document
+
 from langchain_rerankkit._progress import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from langchain_core.documents import Document
-
     from langchain_rerankkit.evaluation.dataset import Dataset
     from langchain_rerankkit.evaluation.matching import Matcher
 
-__all__ = ["Judgements", "document_id", "judge_by_answers", "judge_by_ids"]
+__all__ = [
+    "Identity",
+    "Judgements",
+    "document_id",
+    "identity_of",
+    "judge_by_answers",
+    "judge_by_ids",
+    "judges_by_answers",
+]
+
+Identity = str | Callable[[Document], str] | None
+"""What documents are known by: a metadata field, a function, or None for `document_id`."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,7 @@ class Judgements:
         matcher: How documents were judged by the answers they hold; empty where gold names ids.
         pooled: Whether only documents that some system returned were judged, so that recall is relative to them.
         unknown: Documents that could not be judged, and count as not relevant.
+        depth: Ranks of each system whose documents were judged; None for all.
     """
 
     grades: Mapping[str, Mapping[str, int]]
@@ -36,6 +47,7 @@ class Judgements:
     matcher: str = ""
     pooled: bool = False
     unknown: int = 0
+    depth: int | None = None
 
     def without_relevant(self) -> list[str]:
         """Questions that have no relevant document."""
@@ -62,6 +74,32 @@ def document_id(document: Document, *, need_id: bool = True) -> str:
         )
         raise ValueError(msg)
     return sha256(document.page_content.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def identity_of(identity: Identity, *, need_id: bool) -> Callable[[Document], str]:
+    """The function that gives a document's id.
+
+    Args:
+        identity: What documents are known by.
+        need_id: See `document_id`.
+    """
+    if callable(identity):
+        return identity
+    if identity is None:
+        return lambda document: document_id(document, need_id=need_id)
+
+    def field(document: Document) -> str:
+        if identity not in document.metadata:
+            msg = f"A document has no metadata field {identity!r} to be known by; it has {sorted(document.metadata)}."
+            raise ValueError(msg)
+        return str(document.metadata[identity])
+
+    return field
+
+
+def judges_by_answers(dataset: Dataset, gold: str) -> bool:
+    """Whether answer texts are the gold: ids go first where it is left open and the dataset has them."""
+    return gold == "answers" or (gold == "auto" and not any(question.documents for question in dataset.questions))
 
 
 def judge_by_ids(dataset: Dataset, relevance: int) -> Judgements:
@@ -100,4 +138,4 @@ def judge_by_answers(
             unknown += 1
         elif grade:
             grades[question_id][id_] = grade
-    return Judgements(grades, matcher.relevance, matcher.name, pooled=not corpus, unknown=unknown)
+    return Judgements(grades, matcher.relevance, matcher.name, pooled=not corpus, unknown=unknown, depth=matcher.depth)

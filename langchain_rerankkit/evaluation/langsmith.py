@@ -23,12 +23,12 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 
 from langchain_rerankkit._optional import require
 from langchain_rerankkit.evaluation.dataset import Dataset
+from langchain_rerankkit.evaluation.gold import Identity
 from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS
 from langchain_rerankkit.evaluation.rows import RowJudge
 from langchain_rerankkit.evaluation.uploads import local_examples, push_dataset, push_report, pushed, uploading
 
 if TYPE_CHECKING:
-    from langchain_core.documents import Document
     from langsmith import Client
     from langsmith.evaluation import ExperimentResults
 
@@ -48,7 +48,7 @@ def row_evaluator(
     gold: Literal["auto", "documents", "answers"] = "auto",
     relevance: int = 1,
     empty: Literal["exclude", "zero"] = "exclude",
-    identity: Callable[[Document], str] | None = None,
+    identity: Identity = None,
     documents: str = "documents",
 ) -> Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]:
     """An evaluator of single runs, for ``evaluators=[…]`` of LangSmith's ``evaluate`` and ``aevaluate``.
@@ -64,7 +64,8 @@ def row_evaluator(
         relevance: Lowest grade that counts as relevant.
         empty: Questions without any relevant document get the score None, which LangSmith leaves out of its means
             (``"exclude"``), or 0 (``"zero"``).
-        identity: Gives a document's id; by default `langchain_rerankkit.evaluation.gold.document_id`.
+        identity: Gives a document's id: a function, or the name of a metadata field; by default
+            `langchain_rerankkit.evaluation.gold.document_id`.
         documents: The key of the outputs that holds the documents, best first: LangChain Documents, dicts of them as
             they come back from LangSmith, or ids. A bare list is taken as well.
 
@@ -84,7 +85,7 @@ def summary_evaluator(
     gold: Literal["auto", "documents", "answers"] = "auto",
     relevance: int = 1,
     empty: Literal["exclude", "zero"] = "exclude",
-    identity: Callable[[Document], str] | None = None,
+    identity: Identity = None,
     documents: str = "documents",
 ) -> Callable[[list[dict[str, Any]], list[dict[str, Any]]], dict[str, Any]]:
     """An evaluator of a whole experiment, for ``summary_evaluators=[…]``: the means of what `row_evaluator` gives.
@@ -166,7 +167,7 @@ def evaluate_with_langsmith(
     gold: Literal["auto", "documents", "answers"] = "auto",
     relevance: int = 1,
     empty: Literal["exclude", "zero"] = "exclude",
-    identity: Callable[[Document], str] | None = None,
+    identity: Identity = None,
     max_concurrency: int = 0,
     repetitions: int = 1,
 ) -> ExperimentResults:

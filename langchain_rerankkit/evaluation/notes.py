@@ -41,6 +41,8 @@ def notes_on_gold(
             f"Judged by answer text ({judged.matcher}) over what these systems returned: recall and the ideal order are "
             "relative to that pool, and change with another system in it."
         )
+        if judged.depth is not None:
+            yield f"Of each ranking the first {judged.depth} documents were judged; what is further down counts as not relevant."
     elif judged.matcher:
         yield (
             f"Judged by answer text ({judged.matcher}) over the whole corpus of {len(dataset.corpus)} documents and what "

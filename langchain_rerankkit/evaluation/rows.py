@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from langchain_core.documents import Document
 
-from langchain_rerankkit.evaluation.gold import document_id
-from langchain_rerankkit.evaluation.matching import holds_answer, normalise
+from langchain_rerankkit.evaluation.gold import Identity, identity_of
+from langchain_rerankkit.evaluation.matching import Matcher, normalise, parse_matcher
 from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS, parse_metrics, score
+from langchain_rerankkit.evaluation.questions import Question
 
 __all__ = ["Row", "RowJudge"]
 
@@ -22,12 +23,14 @@ class Row:
     Attributes:
         ranking: Document ids, best first.
         grades: The gold: grade of each judged document.
+        relevance: Lowest grade that counts as relevant.
         left_out: Whether it does not count, since nothing is known to be relevant.
         remark: What there is to say of it; empty if nothing.
     """
 
     ranking: Sequence[str]
     grades: Mapping[str, int]
+    relevance: int
     left_out: bool = False
     remark: str = ""
 
@@ -38,9 +41,10 @@ class RowJudge:
     Args:
         metrics: Metric names.
         gold: Judge by ``"documents"`` or ``"answers"``; ``"auto"`` takes documents where the reference has them.
-        relevance: Lowest grade that counts as relevant.
+        match: When a document holds an answer: see `langchain_rerankkit.evaluation.matching`.
+        relevance: Lowest grade of a gold document that counts as relevant; a matcher has its own.
         empty: ``"exclude"`` questions without any relevant document, or let them score ``"zero"``.
-        identity: Gives a document's id; by default `document_id`.
+        identity: Gives a document's id: a function, or the name of a metadata field; by default `document_id`.
         documents: The key of the outputs that holds the documents.
 
     Raises:
@@ -52,20 +56,27 @@ class RowJudge:
         metrics: str | Iterable[str] = DEFAULT_METRICS,
         *,
         gold: Literal["auto", "documents", "answers"] = "auto",
+        match: str | Matcher | Callable[..., Any] = "words",
         relevance: int = 1,
         empty: Literal["exclude", "zero"] = "exclude",
-        identity: Callable[[Document], str] | None = None,
+        identity: Identity = None,
         documents: str = "documents",
     ) -> None:
         self.metrics = list(parse_metrics([metrics] if isinstance(metrics, str) else metrics))
         self._gold = gold
+        self._matcher = parse_matcher(match)
         self._relevance = relevance
         self._empty = empty
         self._identity = identity
         self._key = documents
 
-    def judge(self, outputs: Mapping[str, Any], reference: Mapping[str, Any]) -> Row:
+    def judge(self, outputs: Mapping[str, Any], reference: Mapping[str, Any], question: str = "") -> Row:
         """Read one row.
+
+        Args:
+            outputs: With the documents that were found.
+            reference: With the gold.
+            question: For judges that read it.
 
         Raises:
             TypeError: If the documents or the gold are missing or of the wrong type.
@@ -74,32 +85,34 @@ class RowJudge:
         documents = self._documents(outputs)
         remark = "The system failed: nothing found." if documents is None else ""
         by_documents, gold = self._gold_of(reference)
-        ids = [self._id(document, need_id=by_documents) for document in documents or ()]
+        identify = identity_of(self._identity, need_id=by_documents)
+        ids = [document if isinstance(document, str) else identify(document) for document in documents or ()]
         if by_documents:
-            grades = _grades(gold)
-            answerable = any(grade >= self._relevance for grade in grades.values())
+            grades, relevance = _grades(gold), self._relevance
+            answerable = any(grade >= relevance for grade in grades.values())
         else:
-            answers = [normalise(answer) for answer in _strings(gold)]
-            answerable = any(answer.strip() for answer in answers)
+            asked = Question("", question, tuple(_strings(gold)))
+            relevance = self._matcher.relevance
+            answerable = any(normalise(answer).strip() for answer in asked.answers)
             grades = {
-                id_: self._relevance
+                id_: self._matcher(asked, _with_text(document))
                 for id_, document in zip(ids, documents or (), strict=True)
-                if holds_answer(normalise(_text(document)), answers)
             }
         if not answerable and self._empty == "exclude":
-            return Row(ids, grades, left_out=True, remark="Left out: nothing is known to be relevant.")
-        return Row(ids, grades, remark=remark)
+            return Row(ids, grades, relevance, left_out=True, remark="Left out: nothing is known to be relevant.")
+        return Row(ids, grades, relevance, remark=remark)
 
     def score(self, rows: Sequence[Row]) -> dict[str, list[float]]:
         """Score of each row by each metric."""
-        named = {str(number): row for number, row in enumerate(rows)}
-        scores = score(
-            {name: row.grades for name, row in named.items()},
-            {name: row.ranking for name, row in named.items()},
-            self.metrics,
-            relevance=self._relevance,
-        )
-        return {metric: [float(values[name]) for name in named] for metric, values in scores.items()}
+        found: dict[str, list[float]] = {metric: [0.0] * len(rows) for metric in self.metrics}
+        for relevance in {row.relevance for row in rows}:
+            named = {str(number): row for number, row in enumerate(rows) if row.relevance == relevance}
+            gold = {name: row.grades for name, row in named.items()}
+            rankings = {name: row.ranking for name, row in named.items()}
+            for metric, values in score(gold, rankings, self.metrics, relevance=relevance).items():
+                for name, value in values.items():
+                    found[metric][int(name)] = value
+        return found
 
     def _documents(self, outputs: Mapping[str, Any]) -> list[Any] | None:
         """The documents; None where the system failed, which LangSmith shows as outputs without anything."""
@@ -128,11 +141,6 @@ class RowJudge:
         msg = f"The reference outputs have {list(reference)}, and gold is looked for under {', '.join(wanted)}."
         raise TypeError(msg)
 
-    def _id(self, document: Document | str, *, need_id: bool) -> str:
-        if isinstance(document, str):
-            return document
-        return self._identity(document) if self._identity else document_id(document, need_id=need_id)
-
 
 def _document(item: Any) -> Document | str:
     """A document or an id; documents come back from serialisation as dicts, LangChain's own wrapped in a constructor."""
@@ -147,11 +155,11 @@ def _document(item: Any) -> Document | str:
     )
 
 
-def _text(document: Document | str) -> str:
+def _with_text(document: Document | str) -> Document:
     if isinstance(document, str):
         msg = "These documents are ids, and to be judged by answers they need their text: return Documents."
         raise TypeError(msg)
-    return document.page_content
+    return document
 
 
 def _grades(gold: Any) -> dict[str, int]:

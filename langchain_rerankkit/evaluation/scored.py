@@ -4,94 +4,86 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import islice
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from langchain_core.documents import Document
 from langchain_core.runnables import Runnable
 
+from langchain_rerankkit._progress import progress
 from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.evaluation.dataset import Dataset, Question
-from langchain_rerankkit.evaluation.gold import document_id
-from langchain_rerankkit.evaluation.matching import holds_answer, normalise
+from langchain_rerankkit.evaluation.gold import Identity, Judgements, identity_of, judge_by_answers, judge_by_ids
+from langchain_rerankkit.evaluation.matching import Matcher
 from langchain_rerankkit.records import RerankInput
 
-__all__ = ["Judge", "Scored", "candidates_of", "score_candidates"]
+__all__ = ["Candidates", "Scored", "candidates_of", "score_candidates"]
 
 _AT_ONCE = 32  # questions in one batch
 
 
-class Judge:
-    """Says which documents are relevant.
-
-    Args:
-        dataset: Questions with gold.
-        gold: ``"documents"``, ``"answers"``, or ``"auto"``: ids where the dataset has them.
-        relevance: Lowest grade that counts as relevant.
-        identity: Gives a document's id.
+@dataclass(frozen=True)
+class Candidates:
+    """What is scored, and what it is held against.
 
     Attributes:
         questions: Those that have gold.
-        by_answers: Whether answer texts decide.
+        found: Candidates of each question, in the same order.
+        judged: Gold of these questions.
+        identify: Gives a document's id.
     """
 
-    def __init__(self, dataset: Dataset, gold: str, relevance: int, identity: Callable[[Document], str] | None) -> None:
-        self.by_answers = gold == "answers" or (gold == "auto" and not any(q.documents for q in dataset.questions))
-        self.dataset, self.relevance = dataset, relevance
-        self.questions = [q for q in dataset.questions if (q.answers if self.by_answers else q.documents)]
-        if not self.questions:
-            msg = "The dataset has no gold: give its questions answers, or ids of gold documents."
-            raise ValueError(msg)
-        self.id_of = identity or (lambda document: document_id(document, need_id=not self.by_answers))
-        self._normalise = lru_cache(maxsize=100_000)(normalise)
-        self._answers = {q.id: [normalise(answer) for answer in q.answers] for q in self.questions}
+    questions: Sequence[Question]
+    found: Sequence[Sequence[Document]]
+    judged: Judgements
+    identify: Callable[[Document], str]
 
-    def is_relevant(self, question: Question, document: Document) -> bool:
-        """Whether it is known to be; a document without a grade is not."""
-        if self.by_answers:
-            return holds_answer(self._normalise(document.page_content), self._answers[question.id])
-        return question.documents.get(self.id_of(document), self.relevance - 1) >= self.relevance
-
-    def is_judged(self, question: Question, document: Document) -> bool:
-        """Whether the gold says anything of it: a grade, or that it holds an answer."""
-        return self.is_relevant(question, document) if self.by_answers else self.id_of(document) in question.documents
-
-    def judged(self, question: Question, corpus: Mapping[str, Document]) -> dict[str, Document]:
-        """Those of a corpus, by id, that the gold says anything of."""
-        if self.by_answers:
-            return {id_: document for id_, document in corpus.items() if self.is_relevant(question, document)}
-        return {id_: corpus[id_] for id_ in question.documents if id_ in corpus}
+    def grade(self, question: Question, document: Document) -> int | None:
+        """The grade of a document; None where the gold says nothing of it."""
+        return self.judged.grades[question.id].get(self.identify(document))
 
 
 def candidates_of(
-    judge: Judge, retriever: Runnable[str, Any] | None, candidates: int, seed: int
-) -> Iterator[tuple[Question, list[Document]]]:
+    dataset: Dataset,
+    retriever: Runnable[str, Any] | None,
+    *,
+    by_answers: bool,
+    matcher: Matcher,
+    relevance: int,
+    identity: Identity,
+    candidates: int,
+    seed: int,
+) -> Candidates:
     """The candidates of each question: what the retriever finds, or judged documents and others drawn from the corpus.
 
     Raises:
-        ValueError: If there is neither a retriever nor a corpus.
+        ValueError: If there is no gold, or neither a retriever nor a corpus.
     """
-    if retriever is not None:
-        for question in judge.questions:
-            found: dict[str, Document] = {}
-            for document in retriever.invoke(question.text):
-                found.setdefault(judge.id_of(document), document)  # one that comes twice is one document
-            yield question, list(found.values())
-        return
-    corpus = {judge.id_of(document): document for document in judge.dataset.corpus}
-    if not corpus:
+    asked = [q for q in dataset.questions if (q.answers or not matcher.whole_corpus if by_answers else q.documents)]
+    if not asked:
+        msg = "The dataset has no gold: give its questions answers, or ids of gold documents."
+        raise ValueError(msg)
+    dataset = replace(dataset, questions=tuple(asked))
+    identify = identity_of(identity, need_id=not by_answers)
+    corpus = {identify(document): document for document in dataset.corpus}
+    if retriever is None and (not corpus or (by_answers and not matcher.whole_corpus)):
         msg = "There are no candidates: give a retriever, or a dataset with its corpus."
         raise ValueError(msg)
-    ids = list(corpus)
-    for question in judge.questions:
-        found = judge.judged(question, corpus)
-        draw = random.Random(f"{seed} {question.id}")  # noqa: S311 - a sample, no secret
-        others = [id_ for id_ in draw.sample(ids, min(candidates, len(ids))) if id_ not in found]
-        others = others[: max(candidates - len(found), 0)]
-        yield question, [*found.values(), *(corpus[id_] for id_ in others)]
+    pools: dict[str, list[Document]] = {question.id: [] for question in asked}
+    if retriever is not None:
+        for question in asked:
+            found = {identify(document): document for document in reversed(retriever.invoke(question.text))}
+            pools[question.id] = list(found.values())[::-1]  # one that comes twice is one document
+    judged = judge_by_answers(dataset, pools, identify, matcher) if by_answers else judge_by_ids(dataset, relevance)
+    if retriever is None:
+        for question in asked:
+            known = [corpus[id_] for id_ in judged.grades[question.id] if id_ in corpus]
+            draw = random.Random(f"{seed} {question.id}")  # noqa: S311 - a sample, no secret
+            drawn = draw.sample(list(corpus), min(candidates, len(corpus)))
+            others = [corpus[id_] for id_ in drawn if id_ not in judged.grades[question.id]]
+            pools[question.id] = [*known, *others[: max(candidates - len(known), 0)]]
+    return Candidates(asked, [pools[question.id] for question in asked], judged, identify)
 
 
 @dataclass
@@ -115,14 +107,17 @@ class Scored:
     ungraded: int = 0
 
 
-def score_candidates(reranker: Reranker, inputs: Iterator[tuple[Question, list[Document]]], judge: Judge) -> Scored:
+def score_candidates(reranker: Reranker, candidates: Candidates) -> Scored:
     """Have candidates scored, all of them; an error of the reranker is raised."""
     # The copy shares the loaded model. Without details of its own, documents may show those of an earlier reranker.
     reranker = reranker.model_copy(update={"top_n": None, "min_score": None, "on_error": "raise", "details": True})
-    scored, number = Scored(), 0
-    while some := list(islice(inputs, _AT_ONCE)):
+    scored = Scored()
+    pairs = list(zip(candidates.questions, candidates.found, strict=True))
+    starts = range(0, len(pairs), _AT_ONCE)
+    for start in progress(starts, len(starts), "calibrate"):
+        some = pairs[start : start + _AT_ONCE]
         answers = reranker.batch([RerankInput(query=q.text, documents=documents) for q, documents in some])
-        for (question, _), ranked in zip(some, answers, strict=True):
+        for number, ((question, _), ranked) in enumerate(zip(some, answers, strict=True), start=start):
             for document in ranked:
                 details = document.metadata["rerank"]
                 scored.statuses[details["status"]] += 1
@@ -130,9 +125,9 @@ def score_candidates(reranker: Reranker, inputs: Iterator[tuple[Question, list[D
                     continue
                 if "backend" in details:
                     scored.backends.add(str(details["backend"]))
+                grade = candidates.grade(question, document)
                 scored.scores.append(document.metadata["relevance_score"])
-                scored.relevant.append(judge.is_relevant(question, document))
+                scored.relevant.append(grade is not None and grade >= candidates.judged.relevance)
                 scored.questions.append(number)
-                scored.ungraded += not judge.is_judged(question, document)
-            number += 1
+                scored.ungraded += grade is None
     return scored
