@@ -86,12 +86,14 @@ class Comparison:
         questions: Number of questions that are paired.
         differences: One for each metric and system, metrics in the report's order.
         per_question: Score less the baseline's, by metric, system and question.
+        level: Of the intervals.
     """
 
     baseline: str
     questions: int
     differences: Sequence[Difference]
     per_question: dict[str, dict[str, dict[str, float]]]
+    level: float = 0.95
 
     def __call__(self, system: str, metric: str) -> Difference:
         """The difference of a system by a metric."""
@@ -115,7 +117,8 @@ class Comparison:
 
     def table(self) -> Table:
         """A line for each metric and system, and each finding in words."""
-        header = [*("metric", "system", "score", "ceiling", "difference", "95 % interval", "p (Holm)", "W / T / L")]
+        interval = f"{100 * self.level:g} % interval"
+        header = ["metric", "system", "score", "ceiling", "difference", interval, "p (Holm)", "W / T / L", "verdict"]
         rows = [
             [
                 line.metric,
@@ -136,7 +139,7 @@ class Comparison:
         )
         noisy = [str(line) for line in self.differences if line.verdict in {"below noise", "equal", "worse"}]
         title = f"Against {self.baseline}, {self.questions} questions"
-        return Table(title, [*header, "verdict"], rows, [how], noisy, left=(1, 8))
+        return Table(title, header, rows, [how], noisy, left=(1, 8))
 
     def to_markdown(self) -> str:
         """The table and the notes."""
@@ -240,7 +243,7 @@ def compare(
                 )
             )
             column += 1
-    return Comparison(base.name, len(questions), differences, changes)
+    return Comparison(base.name, len(questions), differences, changes, level)
 
 
 def _spread(system: SystemResult, metric: str) -> float:
