@@ -22,12 +22,12 @@ if TYPE_CHECKING:
         RerankKitError,
         ScoreError,
     )
-    from langchain_rerankkit.evaluation.calibrate import Calibration, calibrate
+    from langchain_rerankkit.evaluation.calibration.calibrate import Calibration, calibrate
     from langchain_rerankkit.evaluation.chain import RetrievalEvaluator
     from langchain_rerankkit.evaluation.compare import Comparison, compare
-    from langchain_rerankkit.evaluation.dataset import Dataset, Question
+    from langchain_rerankkit.evaluation.datasets.dataset import Dataset, Question
     from langchain_rerankkit.evaluation.evaluate import evaluate
-    from langchain_rerankkit.evaluation.judge import LLMJudge
+    from langchain_rerankkit.evaluation.gold.judge import LLMJudge
     from langchain_rerankkit.evaluation.langsmith import (
         evaluate_with_langsmith,
         push_dataset,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from langchain_rerankkit.evaluation.regression import assert_no_regression
     from langchain_rerankkit.evaluation.report import EvaluationReport
+    from langchain_rerankkit.evaluation.running.ray import rerank_dataset
     from langchain_rerankkit.lexical import TermStatistics
     from langchain_rerankkit.records import RankedDocument, Ranking, RerankInput
     from langchain_rerankkit.rerankers.bi_encoder import BiEncoderReranker
@@ -81,14 +82,14 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "BiEncoderReranker": "rerankers.bi_encoder",
-    "Calibration": "evaluation.calibrate",
+    "Calibration": "evaluation.calibration.calibrate",
     "CohereReranker": "rerankers.providers",
     "Comparison": "evaluation.compare",
     "ContextualCompressionRetriever": "retrievers.reranked",
     "ContextualReranker": "rerankers.providers",
     "CrossEncoderReranker": "rerankers.cross_encoder",
     "DashScopeReranker": "rerankers.providers",
-    "Dataset": "evaluation.dataset",
+    "Dataset": "evaluation.datasets.dataset",
     "DatasetError": "errors",
     "DeepInfraReranker": "rerankers.providers",
     "ElasticsearchReranker": "rerankers.providers",
@@ -107,7 +108,7 @@ _MODULES = {
     "InfinityReranker": "rerankers.providers",
     "IsaacusReranker": "rerankers.providers",
     "JinaReranker": "rerankers.providers",
-    "LLMJudge": "evaluation.judge",
+    "LLMJudge": "evaluation.gold.judge",
     "LexicalReranker": "rerankers.lexical",
     "ListwiseReranker": "rerankers.listwise",
     "LlamaCppReranker": "rerankers.providers",
@@ -118,7 +119,7 @@ _MODULES = {
     "OrderError": "errors",
     "PineconeReranker": "rerankers.providers",
     "PointwiseLLMReranker": "rerankers.pointwise",
-    "Question": "evaluation.dataset",
+    "Question": "evaluation.datasets.dataset",
     "RankLLMReranker": "rerankers.rankllm",
     "RankedDocument": "records",
     "Ranking": "records",
@@ -137,12 +138,13 @@ _MODULES = {
     "WatsonxReranker": "rerankers.providers",
     "ZeroEntropyReranker": "rerankers.providers",
     "assert_no_regression": "evaluation.regression",
-    "calibrate": "evaluation.calibrate",
+    "calibrate": "evaluation.calibration.calibrate",
     "compare": "evaluation.compare",
     "evaluate": "evaluation.evaluate",
     "evaluate_with_langsmith": "evaluation.langsmith",
     "push_dataset": "evaluation.langsmith",
     "push_report": "evaluation.langsmith",
+    "rerank_dataset": "evaluation.running.ray",
     "row_evaluator": "evaluation.langsmith",
     "summary_evaluator": "evaluation.langsmith",
 }
@@ -212,6 +214,7 @@ __all__ = [
     "evaluate_with_langsmith",
     "push_dataset",
     "push_report",
+    "rerank_dataset",
     "row_evaluator",
     "summary_evaluator",
 ]

@@ -14,7 +14,7 @@ from langchain_core.runnables import Runnable
 from langchain_rerankkit.cli.specs import RERANKERS, assignment, find, make_reranker, value_of
 
 if TYPE_CHECKING:
-    from langchain_rerankkit.evaluation.dataset import Dataset
+    from langchain_rerankkit.evaluation.datasets.dataset import Dataset
     from langchain_rerankkit.evaluation.report import EvaluationReport, SystemResult
 
 __all__ = ["add_commands"]
@@ -145,7 +145,7 @@ def _report(options: argparse.Namespace, needed: list[str]) -> EvaluationReport:
 
 
 def _dataset(text: str) -> Dataset:
-    from langchain_rerankkit.evaluation.dataset import Dataset
+    from langchain_rerankkit.evaluation.datasets.dataset import Dataset
 
     scheme, _, name = text.partition(":")
     if scheme == "ir_datasets":

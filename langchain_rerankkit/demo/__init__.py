@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from langchain_rerankkit.embedded.embeddings import EmbeddedEmbeddings
-from langchain_rerankkit.evaluation.dataset import Dataset
+from langchain_rerankkit.evaluation.datasets.dataset import Dataset
 from langchain_rerankkit.evaluation.evaluate import evaluate
 from langchain_rerankkit.inference.models import default_cache_dir
 from langchain_rerankkit.rerankers.bi_encoder import BiEncoderReranker

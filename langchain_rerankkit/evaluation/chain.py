@@ -10,9 +10,9 @@ from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict, Field, field_validator
 from typing_extensions import override
 
-from langchain_rerankkit.evaluation.matching import Matcher
+from langchain_rerankkit.evaluation.gold.matching import Matcher
+from langchain_rerankkit.evaluation.gold.rows import RowJudge
 from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS, parse_metrics
-from langchain_rerankkit.evaluation.rows import RowJudge
 
 __all__ = ["RetrievalEvaluator"]
 

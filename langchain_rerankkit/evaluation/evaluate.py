@@ -14,9 +14,8 @@ from langchain_core.documents import Document
 from langchain_core.runnables import Runnable
 
 from langchain_rerankkit._progress import progress
-from langchain_rerankkit.evaluation.asking import Asked, Engine, Item, Stage, ask_here
-from langchain_rerankkit.evaluation.dataset import Dataset
-from langchain_rerankkit.evaluation.gold import (
+from langchain_rerankkit.evaluation.datasets.dataset import Dataset
+from langchain_rerankkit.evaluation.gold.judging import (
     Identity,
     Judgements,
     identity_of,
@@ -24,13 +23,14 @@ from langchain_rerankkit.evaluation.gold import (
     judge_by_ids,
     judges_by_answers,
 )
-from langchain_rerankkit.evaluation.matching import Matcher, parse_matcher
+from langchain_rerankkit.evaluation.gold.matching import Matcher, parse_matcher
 from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS, parse_metrics
-from langchain_rerankkit.evaluation.notes import notes_on_gold, notes_on_systems
-from langchain_rerankkit.evaluation.outcome import Outcome, result_of
 from langchain_rerankkit.evaluation.report import EvaluationReport
-from langchain_rerankkit.evaluation.run_folder import RunFolder
-from langchain_rerankkit.evaluation.systems import Line, System, lines_of, settings
+from langchain_rerankkit.evaluation.running.asking import Asked, Engine, Item, Stage, ask_here
+from langchain_rerankkit.evaluation.running.notes import notes_on_gold, notes_on_systems
+from langchain_rerankkit.evaluation.running.outcome import Outcome, result_of
+from langchain_rerankkit.evaluation.running.run_folder import RunFolder
+from langchain_rerankkit.evaluation.running.systems import Line, System, lines_of, settings
 
 __all__ = ["evaluate"]
 
@@ -48,7 +48,7 @@ def evaluate(
     repeats: int = 1,
     concurrency: int = 1,
     run_dir: str | Path | None = None,
-    engine: Literal["local", "ray"] = "local",
+    engine: Literal["local", "ray"] | Engine = "local",
 ) -> EvaluationReport:
     """Compare systems on one dataset.
 
@@ -67,7 +67,7 @@ def evaluate(
         gold: Judge by ``"documents"`` (ids and grades) or by ``"answers"``; ``"auto"`` takes ids where the dataset has
             them.
         match: When a document holds an answer: ``"words"``, ``"regex"``, ``"number"``, a function of question and
-            document, or a judge: see `langchain_rerankkit.evaluation.matching`.
+            document, or a judge: see `langchain_rerankkit.evaluation.gold.matching`.
         relevance: Lowest grade of a gold document that counts as relevant; a matcher has its own.
         empty: Questions without any relevant document: ``"exclude"`` them from the means (and say how many), or count
             them as ``"zero"`` as trec_eval does.
@@ -79,7 +79,8 @@ def evaluate(
         run_dir: A folder that keeps every answer as it comes. A later call with the same systems, questions and folder
             asks only what is missing.
         engine: Where rerankers run: ``"local"`` in threads of this process, ``"ray"`` on actors of a Ray cluster, so
-            many of them as ``concurrency`` says.
+            many of them as ``concurrency`` says; or a function like
+            ``partial(langchain_rerankkit.evaluation.running.ray.ask_on_ray, num_gpus=1)``.
 
     Returns:
         The report: a table when printed, and everything in it as attributes.
@@ -200,14 +201,16 @@ class _Asking:
         return self._corpus[id_]
 
 
-def _engine(name: str) -> Engine:
-    if name == "local":
+def _engine(engine: str | Engine) -> Engine:
+    if callable(engine):
+        return engine
+    if engine == "local":
         return ask_here
-    if name == "ray":
-        from langchain_rerankkit.evaluation.ray import ask_on_ray
+    if engine == "ray":
+        from langchain_rerankkit.evaluation.running.ray import ask_on_ray
 
         return ask_on_ray
-    msg = f"The engine is 'local' or 'ray', not {name!r}."
+    msg = f"The engine is 'local' or 'ray', not {engine!r}."
     raise ValueError(msg)
 
 

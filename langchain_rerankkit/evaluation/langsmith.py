@@ -22,10 +22,10 @@ from langchain_core.documents import BaseDocumentCompressor
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 
 from langchain_rerankkit._optional import require
-from langchain_rerankkit.evaluation.dataset import Dataset
-from langchain_rerankkit.evaluation.gold import Identity
+from langchain_rerankkit.evaluation.datasets.dataset import Dataset
+from langchain_rerankkit.evaluation.gold.judging import Identity
+from langchain_rerankkit.evaluation.gold.rows import RowJudge
 from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS
-from langchain_rerankkit.evaluation.rows import RowJudge
 from langchain_rerankkit.evaluation.uploads import local_examples, push_dataset, push_report, pushed, uploading
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def row_evaluator(
         empty: Questions without any relevant document get the score None, which LangSmith leaves out of its means
             (``"exclude"``), or 0 (``"zero"``).
         identity: Gives a document's id: a function, or the name of a metadata field; by default
-            `langchain_rerankkit.evaluation.gold.document_id`.
+            `langchain_rerankkit.evaluation.gold.judging.document_id`.
         documents: The key of the outputs that holds the documents, best first: LangChain Documents, dicts of them as
             they come back from LangSmith, or ids. A bare list is taken as well.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4, uuid5
 
 from langchain_rerankkit._optional import require
-from langchain_rerankkit.evaluation.dataset import Dataset, Question
+from langchain_rerankkit.evaluation.datasets.dataset import Dataset, Question
 
 if TYPE_CHECKING:
     from langsmith import Client

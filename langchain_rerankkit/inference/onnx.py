@@ -159,6 +159,10 @@ def _name(source: Path | bytes) -> str:
 
 def _default_threads() -> int:
     """Zero, by which a runtime means its count of physical cores, unless the process may not use them all."""
+    # Ray tells its actors their share so.
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    if told.isdecimal() and int(told):
+        return int(told)
     cores = os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
     return allowed if allowed < cores else 0

@@ -19,7 +19,7 @@ from langchain_rerankkit import (
     TermStatistics,
     evaluate,
 )
-from langchain_rerankkit.evaluation.trec import load_run
+from langchain_rerankkit.evaluation.datasets.trec import load_run
 
 
 class Vectors:

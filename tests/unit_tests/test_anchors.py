@@ -3,7 +3,7 @@
 import pytest
 
 from langchain_rerankkit import FAISS, Dataset, EmbeddedEmbeddings, EmbeddedReranker, evaluate
-from langchain_rerankkit.evaluation.trec import load_run
+from langchain_rerankkit.evaluation.datasets.trec import load_run
 
 # nDCG@10 of BM25's run files, and of the best possible order of their top 100.
 PUBLISHED = {

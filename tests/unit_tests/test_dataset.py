@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from langchain_core.documents import Document
 
 from langchain_rerankkit import Dataset, DatasetError, Question
-from langchain_rerankkit.evaluation import trec
+from langchain_rerankkit.evaluation.datasets import trec
 
 
 def write(folder, **files):

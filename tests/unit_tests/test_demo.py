@@ -3,7 +3,7 @@ import shutil
 import pytest
 
 from langchain_rerankkit.demo import load_demo, run_demo
-from langchain_rerankkit.evaluation.matching import holds_answer, normalise
+from langchain_rerankkit.evaluation.gold.matching import holds_answer, normalise
 
 
 def test_the_bundled_documents_and_questions():

@@ -273,6 +273,11 @@ def test_a_missing_extra_is_named(monkeypatch, missing, no_shared_models):
 def test_threads_follow_the_processors_that_may_be_used(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1, 2}, raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert onnx._default_threads() == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert onnx._default_threads() == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")  # a list by depth, which is OpenMP's own business
     assert onnx._default_threads() == 3
     monkeypatch.setattr("os.cpu_count", lambda: 3)
     assert onnx._default_threads() == 0

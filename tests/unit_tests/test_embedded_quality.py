@@ -1,9 +1,9 @@
 import pytest
 
 from langchain_rerankkit import EmbeddedEmbeddings
-from langchain_rerankkit.evaluation.dataset import Dataset
+from langchain_rerankkit.evaluation.datasets.dataset import Dataset
+from langchain_rerankkit.evaluation.datasets.trec import load_run
 from langchain_rerankkit.evaluation.metrics import score
-from langchain_rerankkit.evaluation.trec import load_run
 
 PUBLISHED = 0.666  # the original weights in bf16, on the same files
 

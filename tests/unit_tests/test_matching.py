@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from langchain_core.documents import Document
 
 from langchain_rerankkit.errors import DatasetError, ScoreError
-from langchain_rerankkit.evaluation import matching
-from langchain_rerankkit.evaluation.dataset import Dataset, Question
+from langchain_rerankkit.evaluation.datasets.dataset import Dataset, Question
 from langchain_rerankkit.evaluation.evaluate import evaluate
-from langchain_rerankkit.evaluation.matching import holds_answer, normalise, number, parse_matcher, regex, words
+from langchain_rerankkit.evaluation.gold import matching
+from langchain_rerankkit.evaluation.gold.matching import holds_answer, normalise, number, parse_matcher, regex, words
 
 
 def holds(text, *answers):

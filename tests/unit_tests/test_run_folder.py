@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from langchain_core.documents import Document
 
 from langchain_rerankkit import CohereReranker, Dataset, DatasetError, FunctionReranker, Question, evaluate
-from langchain_rerankkit.evaluation.asking import Asked
-from langchain_rerankkit.evaluation.run_folder import RunFolder
+from langchain_rerankkit.evaluation.running.asking import Asked
+from langchain_rerankkit.evaluation.running.run_folder import RunFolder
 from langchain_rerankkit.testing import FixedRetriever
 
 # What a person runs, gets killed at, and runs again: every question asked leaves a line in a file.

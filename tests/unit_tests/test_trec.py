@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from langchain_rerankkit import Dataset, DatasetError, Question
-from langchain_rerankkit.evaluation import trec
+from langchain_rerankkit.evaluation.datasets import trec
 
 CLASSIC = """
 <top>

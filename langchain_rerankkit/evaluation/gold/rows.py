@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from langchain_core.documents import Document
 
-from langchain_rerankkit.evaluation.gold import Identity, identity_of
-from langchain_rerankkit.evaluation.matching import Matcher, normalise, parse_matcher
+from langchain_rerankkit.evaluation.datasets.questions import Question
+from langchain_rerankkit.evaluation.gold.judging import Identity, identity_of
+from langchain_rerankkit.evaluation.gold.matching import Matcher, normalise, parse_matcher
 from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS, parse_metrics, score
-from langchain_rerankkit.evaluation.questions import Question
 
 __all__ = ["Row", "RowJudge"]
 
@@ -41,7 +41,7 @@ class RowJudge:
     Args:
         metrics: Metric names.
         gold: Judge by ``"documents"`` or ``"answers"``; ``"auto"`` takes documents where the reference has them.
-        match: When a document holds an answer: see `langchain_rerankkit.evaluation.matching`.
+        match: When a document holds an answer: see `langchain_rerankkit.evaluation.gold.matching`.
         relevance: Lowest grade of a gold document that counts as relevant; a matcher has its own.
         empty: ``"exclude"`` questions without any relevant document, or let them score ``"zero"``.
         identity: Gives a document's id: a function, or the name of a metadata field; by default `document_id`.

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from langchain_rerankkit.evaluation.matching import holds_answer, normalise
+from langchain_rerankkit.evaluation.gold.matching import holds_answer, normalise
 
 if TYPE_CHECKING:
-    from langchain_rerankkit.evaluation.dataset import Dataset
+    from langchain_rerankkit.evaluation.datasets.dataset import Dataset
 
 __all__ = ["DatasetSummary", "summarise"]
 

@@ -13,7 +13,7 @@ from langchain_core.documents import Document
 from typing_extensions import Self
 
 from langchain_rerankkit.errors import DatasetError
-from langchain_rerankkit.evaluation.asking import Asked
+from langchain_rerankkit.evaluation.running.asking import Asked
 
 if TYPE_CHECKING:
     from types import TracebackType

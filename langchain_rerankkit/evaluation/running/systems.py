@@ -11,7 +11,7 @@ from langchain_core.documents import BaseDocumentCompressor
 from langchain_core.runnables import Runnable
 
 from langchain_rerankkit.base import Reranker
-from langchain_rerankkit.evaluation.trec import load_run
+from langchain_rerankkit.evaluation.datasets.trec import load_run
 
 __all__ = ["Line", "System", "lines_of", "settings"]
 

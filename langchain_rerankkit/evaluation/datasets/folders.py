@@ -12,9 +12,9 @@ from typing import Any
 from langchain_core.documents import Document
 
 from langchain_rerankkit.errors import DatasetError
-from langchain_rerankkit.evaluation.files import json_rows, write_lines
-from langchain_rerankkit.evaluation.questions import Question, parse_question, text_field
-from langchain_rerankkit.evaluation.trec import load_qrels
+from langchain_rerankkit.evaluation.datasets.files import json_rows, write_lines
+from langchain_rerankkit.evaluation.datasets.questions import Question, parse_question, text_field
+from langchain_rerankkit.evaluation.datasets.trec import load_qrels
 
 __all__ = ["judged_questions", "read_folder", "read_questions", "write_folder"]
 

@@ -6,7 +6,7 @@
 | `regex` | a match of an accepted answer, which is a pattern |
 | `number` | a number within tolerance of an accepted answer, which is a number |
 | a function | what a function of question and document says: true or false, or a grade |
-| `LLMJudge` | what a chat model says, with its reason: see `langchain_rerankkit.evaluation.judge` |
+| `LLMJudge` | what a chat model says, with its reason: see `langchain_rerankkit.evaluation.gold.judge` |
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from langchain_core.documents import Document
 
-    from langchain_rerankkit.evaluation.dataset import Question
+    from langchain_rerankkit.evaluation.datasets.questions import Question
 
 __all__ = ["Matcher", "holds_answer", "normalise", "number", "parse_matcher", "regex", "words"]
 

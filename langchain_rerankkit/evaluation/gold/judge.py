@@ -18,9 +18,9 @@ from langchain_core.runnables.config import ContextThreadPoolExecutor
 from typing_extensions import override
 
 from langchain_rerankkit.errors import ScoreError
-from langchain_rerankkit.evaluation.dataset import Question
-from langchain_rerankkit.evaluation.judgements import Judgement, JudgementCache, parse_judgement
-from langchain_rerankkit.evaluation.matching import Matcher
+from langchain_rerankkit.evaluation.datasets.dataset import Question
+from langchain_rerankkit.evaluation.gold.judgements import Judgement, JudgementCache, parse_judgement
+from langchain_rerankkit.evaluation.gold.matching import Matcher
 from langchain_rerankkit.llm.parsing import said
 from langchain_rerankkit.llm.prompts import draw, fence, harmless
 from langchain_rerankkit.llm.tokens import TokenCounter

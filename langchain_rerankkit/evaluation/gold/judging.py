@@ -12,8 +12,8 @@ from langchain_core.documents import Document
 from langchain_rerankkit._progress import progress
 
 if TYPE_CHECKING:
-    from langchain_rerankkit.evaluation.dataset import Dataset
-    from langchain_rerankkit.evaluation.matching import Matcher
+    from langchain_rerankkit.evaluation.datasets.dataset import Dataset
+    from langchain_rerankkit.evaluation.gold.matching import Matcher
 
 __all__ = [
     "Identity",

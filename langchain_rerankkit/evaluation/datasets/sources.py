@@ -12,8 +12,15 @@ from langchain_core.documents import Document
 
 from langchain_rerankkit._optional import require
 from langchain_rerankkit.errors import DatasetError
-from langchain_rerankkit.evaluation.folders import judged_questions
-from langchain_rerankkit.evaluation.questions import ANSWER, DOCUMENTS, QUESTION, Question, named, parse_question
+from langchain_rerankkit.evaluation.datasets.folders import judged_questions
+from langchain_rerankkit.evaluation.datasets.questions import (
+    ANSWER,
+    DOCUMENTS,
+    QUESTION,
+    Question,
+    named,
+    parse_question,
+)
 
 __all__ = ["read_ir_dataset", "read_langsmith"]
 

@@ -40,13 +40,13 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.errors import DatasetError
-from langchain_rerankkit.evaluation.dataset import Dataset
-from langchain_rerankkit.evaluation.gold import Identity, judges_by_answers
-from langchain_rerankkit.evaluation.identity import model_id
-from langchain_rerankkit.evaluation.matching import Matcher, parse_matcher
-from langchain_rerankkit.evaluation.scored import Candidates, Scored, candidates_of, score_candidates
+from langchain_rerankkit.evaluation.calibration.identity import model_id
+from langchain_rerankkit.evaluation.calibration.scored import Candidates, Scored, candidates_of, score_candidates
+from langchain_rerankkit.evaluation.calibration.thresholds import Curve, Estimate, Kept, Pairs, Target
+from langchain_rerankkit.evaluation.datasets.dataset import Dataset
+from langchain_rerankkit.evaluation.gold.judging import Identity, judges_by_answers
+from langchain_rerankkit.evaluation.gold.matching import Matcher, parse_matcher
 from langchain_rerankkit.evaluation.table import Table
-from langchain_rerankkit.evaluation.thresholds import Curve, Estimate, Kept, Pairs, Target
 
 __all__ = ["Calibration", "Curve", "Estimate", "calibrate"]
 

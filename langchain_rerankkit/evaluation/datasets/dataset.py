@@ -12,9 +12,9 @@ from uuid import UUID
 from langchain_core.documents import Document
 
 from langchain_rerankkit.errors import DatasetError
-from langchain_rerankkit.evaluation import folders, sources, spreadsheets, trec
-from langchain_rerankkit.evaluation.questions import Question, parse_question
-from langchain_rerankkit.evaluation.summary import DatasetSummary, summarise
+from langchain_rerankkit.evaluation.datasets import folders, sources, spreadsheets, trec
+from langchain_rerankkit.evaluation.datasets.questions import Question, parse_question
+from langchain_rerankkit.evaluation.datasets.summary import DatasetSummary, summarise
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -156,7 +156,7 @@ class Dataset:
     def from_trec(
         cls, topics: str | Path, qrels: str | Path, corpus: Sequence[Document] = (), name: str | None = None
     ) -> Dataset:
-        """Read TREC topics and qrels (see `langchain_rerankkit.evaluation.trec`); topics without judgements are left out.
+        """Read TREC topics and qrels (see `langchain_rerankkit.evaluation.datasets.trec`); topics without judgements are left out.
 
         Args:
             topics: File of topics, as ``id<tab>text`` or ``<top> …``.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from langchain_rerankkit.errors import DatasetError
-from langchain_rerankkit.evaluation.files import read_lines, write_lines
+from langchain_rerankkit.evaluation.datasets.files import read_lines, write_lines
 
 __all__ = ["load_qrels", "load_run", "load_topics", "save_qrels", "save_run", "save_topics"]
 

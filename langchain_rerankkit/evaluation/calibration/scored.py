@@ -13,9 +13,15 @@ from langchain_core.runnables import Runnable
 
 from langchain_rerankkit._progress import progress
 from langchain_rerankkit.base import Reranker
-from langchain_rerankkit.evaluation.dataset import Dataset, Question
-from langchain_rerankkit.evaluation.gold import Identity, Judgements, identity_of, judge_by_answers, judge_by_ids
-from langchain_rerankkit.evaluation.matching import Matcher
+from langchain_rerankkit.evaluation.datasets.dataset import Dataset, Question
+from langchain_rerankkit.evaluation.gold.judging import (
+    Identity,
+    Judgements,
+    identity_of,
+    judge_by_answers,
+    judge_by_ids,
+)
+from langchain_rerankkit.evaluation.gold.matching import Matcher
 from langchain_rerankkit.records import RerankInput
 
 __all__ = ["Candidates", "Scored", "candidates_of", "score_candidates"]

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from langchain_core.documents import Document
 
-    from langchain_rerankkit.evaluation.asking import Asked
-    from langchain_rerankkit.evaluation.gold import Judgements
-    from langchain_rerankkit.evaluation.systems import Line
+    from langchain_rerankkit.evaluation.gold.judging import Judgements
+    from langchain_rerankkit.evaluation.running.asking import Asked
+    from langchain_rerankkit.evaluation.running.systems import Line
 
 __all__ = ["Outcome", "result_of"]
 

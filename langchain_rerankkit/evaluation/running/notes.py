@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from langchain_rerankkit.evaluation.matching import holds_answer, normalise
+from langchain_rerankkit.evaluation.gold.matching import holds_answer, normalise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from langchain_core.documents import Document
 
-    from langchain_rerankkit.evaluation.dataset import Dataset
-    from langchain_rerankkit.evaluation.gold import Judgements
-    from langchain_rerankkit.evaluation.outcome import Outcome
+    from langchain_rerankkit.evaluation.datasets.dataset import Dataset
+    from langchain_rerankkit.evaluation.gold.judging import Judgements
     from langchain_rerankkit.evaluation.report import SystemResult
+    from langchain_rerankkit.evaluation.running.outcome import Outcome
 
 __all__ = ["notes_on_gold", "notes_on_systems"]
 

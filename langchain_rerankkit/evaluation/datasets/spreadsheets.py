@@ -15,8 +15,16 @@ from typing import Any
 
 from langchain_rerankkit._optional import require
 from langchain_rerankkit.errors import DatasetError
-from langchain_rerankkit.evaluation.files import read_lines
-from langchain_rerankkit.evaluation.questions import ANSWER, DOCUMENTS, ID, QUESTION, Question, named, parse_question
+from langchain_rerankkit.evaluation.datasets.files import read_lines
+from langchain_rerankkit.evaluation.datasets.questions import (
+    ANSWER,
+    DOCUMENTS,
+    ID,
+    QUESTION,
+    Question,
+    named,
+    parse_question,
+)
 
 __all__ = ["SUFFIXES", "read_table"]
 

@@ -1,0 +1,1 @@
+"""A threshold for the scores of one reranker, and what it rests on."""

@@ -1,0 +1,1 @@
+"""Questions with gold, and the files and services they come from."""
