@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, TypeVar
+import warnings
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["progress"]
+__all__ = ["load_tqdm", "progress"]
 
 _Item = TypeVar("_Item")
 _DELAY = 2.0  # seconds before a bar shows
@@ -24,11 +25,19 @@ def progress(items: Iterable[_Item], total: int, what: str) -> Iterable[_Item]:
         total: How many there are.
         what: A word or two before the bar.
     """
-    if os.environ.get("RERANKKIT_PROGRESS", "1").lower() in {"0", "false", "off", "no"}:
-        return items
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
+    tqdm = load_tqdm()
+    if tqdm is None or os.environ.get("RERANKKIT_PROGRESS", "1").lower() in {"0", "false", "off", "no"}:
         return items
     bar: Iterable[_Item] = tqdm(items, total=total, desc=what, delay=_DELAY, leave=False)
     return bar
+
+
+def load_tqdm() -> Any:
+    """The bar that fits the terminal or notebook; None where tqdm is not installed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a notebook without ipywidgets gets plain bars, and need not hear of it
+        try:
+            from tqdm.auto import tqdm
+        except ImportError:
+            return None
+    return tqdm

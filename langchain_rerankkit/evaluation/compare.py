@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from langchain_rerankkit._optional import require
 from langchain_rerankkit.evaluation.significance import bootstrap_interval, detectable, holm, randomisation_test
 from langchain_rerankkit.evaluation.table import Table
+from langchain_rerankkit.evaluation.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,19 +66,19 @@ class Difference:
         """The finding in words."""
         questions = self.wins + self.ties + self.losses
         if self.verdict == "equal":
-            return f"{self.system}: {self.metric} is the same as the baseline's on all {questions} questions."
+            return f"{self.system}: {self.metric} is the same as the baseline's on all of {counted(questions, 'question')}."
         change = f"{self.system}: {self.metric} {self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
         if self.verdict in {"better", "worse"}:
             return f"{change}, {self.verdict} than the baseline ({_adjusted(self.p_adjusted)})."
         if self.spread >= abs(self.difference):
             return f"{change} is below noise: repeated runs of one system differ by {self.spread:.3f}."
         return (
-            f"{change} is below noise ({_adjusted(self.p_adjusted)}): {questions} questions would show a difference of "
+            f"{change} is below noise ({_adjusted(self.p_adjusted)}): {counted(questions, 'question')} would show a difference of "
             f"{self.detectable:.3f} or more."
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Every system against the baseline.
 
@@ -134,11 +135,12 @@ class Comparison:
             for line in self.differences
         ]
         how = (
-            f"Differences are paired over {self.questions} questions; intervals by BCa bootstrap, p by randomisation, "
-            "adjusted by Holm's method over the systems of a metric. The ceiling is the best order of the candidates."
+            f"Paired over {counted(self.questions, 'question')}. The p-value decides: by randomisation, adjusted by Holm's "
+            "method over the systems of a metric. Each interval (BCa bootstrap) is of one comparison alone, and somewhat "
+            "too narrow with few questions. The ceiling is the best order of the candidates."
         )
         noisy = [str(line) for line in self.differences if line.verdict in {"below noise", "equal", "worse"}]
-        title = f"Against {self.baseline}, {self.questions} questions"
+        title = f"Against {self.baseline}, {counted(self.questions, 'question')}"
         return Table(title, header, rows, [how], noisy, left=(1, 8))
 
     def to_markdown(self) -> str:
@@ -147,6 +149,9 @@ class Comparison:
 
     def __str__(self) -> str:
         return self.to_markdown()
+
+    def __repr__(self) -> str:
+        return f"<Comparison against {self.baseline!r}: {len(self.differences)} differences>"
 
     def __rich__(self) -> Any:
         return self.table().rich()
@@ -203,13 +208,15 @@ def compare(
     questions = list(base.per_question[names[0]]) if names else []
     changes = {
         metric: {
-            system.name: {id_: system.per_question[metric][id_] - base.per_question[metric][id_] for id_ in questions}
+            # Differences of scores computed in another order are not differences.
+            system.name: {
+                id_: round(system.per_question[metric][id_] - base.per_question[metric][id_], 9) for id_ in questions
+            }
             for system in others
         }
         for metric in names
     }
-    # Differences of scores computed in another order are not differences.
-    columns = numpy.array([list(by_id.values()) for by in changes.values() for by_id in by.values()]).T.round(9)
+    columns = numpy.array([list(by_id.values()) for by in changes.values() for by_id in by.values()]).T
     columns = columns.reshape(len(questions), len(names) * len(others))
     ends = bootstrap_interval(columns, level=level, resamples=resamples, seed=seed)
     p_values = randomisation_test(columns, resamples=resamples, seed=seed)

@@ -24,13 +24,14 @@ from langchain_rerankkit.evaluation.gold.judging import (
     judges_by_answers,
 )
 from langchain_rerankkit.evaluation.gold.matching import Matcher, parse_matcher
+from langchain_rerankkit.evaluation.identity import settings
 from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS, parse_metrics
 from langchain_rerankkit.evaluation.report import EvaluationReport
 from langchain_rerankkit.evaluation.running.asking import Asked, Engine, Item, Stage, ask_here
 from langchain_rerankkit.evaluation.running.notes import notes_on_gold, notes_on_systems
 from langchain_rerankkit.evaluation.running.outcome import Outcome, result_of
 from langchain_rerankkit.evaluation.running.run_folder import RunFolder
-from langchain_rerankkit.evaluation.running.systems import Line, System, lines_of, settings
+from langchain_rerankkit.evaluation.running.systems import Line, System, lines_of
 
 __all__ = ["evaluate"]
 
@@ -76,8 +77,9 @@ def evaluate(
             runs, and differences within their spread are called noise.
         concurrency: Questions asked at a time. More than one for endpoints; times of local models are then those of a
             busy machine.
-        run_dir: A folder that keeps every answer as it comes. A later call with the same systems, questions and folder
-            asks only what is missing.
+        run_dir: A folder that keeps every answer as it comes. A later call with the same folder asks only what is missing.
+            Other questions, corpora and settings of systems are refused; what a store, a client or a closure holds
+            cannot be seen: take a new folder after a change there.
         engine: Where rerankers run: ``"local"`` in threads of this process, ``"ray"`` on actors of a Ray cluster, so
             many of them as ``concurrency`` says; or a function like
             ``partial(langchain_rerankkit.evaluation.running.ray.ask_on_ray, num_gpus=1)``.
@@ -126,7 +128,7 @@ def evaluate(
         systems=results,
         notes=[
             *notes_on_gold(dataset, judged, without, empty, identify),
-            *notes_on_systems(outcomes, results),
+            *notes_on_systems(outcomes, results, judged),
         ],
         relevance=judged.relevance,
         texts={question.id: question.text for question in dataset.questions},

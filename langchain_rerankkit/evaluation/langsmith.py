@@ -22,6 +22,7 @@ from langchain_core.documents import BaseDocumentCompressor
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 
 from langchain_rerankkit._optional import require
+from langchain_rerankkit._progress import load_tqdm
 from langchain_rerankkit.evaluation.datasets.dataset import Dataset
 from langchain_rerankkit.evaluation.gold.judging import Identity
 from langchain_rerankkit.evaluation.gold.rows import RowJudge
@@ -224,6 +225,7 @@ def evaluate_with_langsmith(
     else:
         client = _silent_client()
         examples = local_examples(dataset)
+    load_tqdm()  # LangSmith's bar is of it too
     with _target(system, client, traced=upload) as target, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"'upload_\w+' parameter is in beta", category=UserWarning)
         results: ExperimentResults = runner.evaluate(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from langchain_rerankkit.errors import DatasetError
 from langchain_rerankkit.evaluation.compare import compare
 from langchain_rerankkit.evaluation.report import EvaluationReport
+from langchain_rerankkit.evaluation.wording import counted, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +83,7 @@ def assert_no_regression(
     ]
     unguarded = [one.name for one in report.systems if one.name not in before] if system is None else []
     notes = [
-        *([f"systems that are not in the baseline: {_some(unguarded)}"] if unguarded else []),
+        *([f"systems that are not in the baseline: {some(unguarded)}"] if unguarded else []),
         *_changes(report, baseline, metric),
     ]
     if findings:
@@ -127,14 +128,14 @@ def _changes(report: EvaluationReport, baseline: EvaluationReport, metric: str) 
         there = other.baseline.per_question[metric]
         only = [id_ for id_ in one.baseline.per_question[metric] if id_ not in there]
         if only:
-            notes.append(f"questions that count only in {where}: {_some(only)}")
+            notes.append(f"questions that count only in {where}: {some(only)}")
     both = set(report.baseline.per_question[metric]) & set(baseline.baseline.per_question[metric])
     reworded = sorted(both - set(common))
     if reworded:
-        notes.append(f"questions that read differently now and are left out: {_some(reworded)}")
+        notes.append(f"questions that read differently now and are left out: {some(reworded)}")
     regraded = [id_ for id_ in common if report.gold.get(id_) != baseline.gold.get(id_)]
     if regraded:
-        notes.append(f"questions whose gold has changed: {_some(regraded)}")
+        notes.append(f"questions whose gold has changed: {some(regraded)}")
     return notes
 
 
@@ -155,7 +156,7 @@ def _finding(
     allowed = f", more than the tolerance of {tolerance:g}" if tolerance else ""
     return (
         f"{name}: {metric} fell by {fall:.4f}, from {old.scores[metric]:.4f} to {new.scores[metric]:.4f} over "
-        f"{_questions(len(common))}{allowed}.\n{_chance(comparison, metric)}\n{_worst(report, comparison, old, new, metric)}"
+        f"{counted(len(common), 'question')}{allowed}.\n{_chance(comparison, metric)}\n{_worst(report, comparison, old, new, metric)}"
     )
 
 
@@ -171,7 +172,7 @@ def _chance(comparison: Comparison, metric: str) -> str:
         return f"  This is beyond chance (p = {line.p:.2g}; 95 % interval {line.low:+.4f} to {line.high:+.4f})."
     if line.spread >= abs(line.difference):
         return f"  Repeated runs of one system differ by {line.spread:.4f}, so this may be chance: mind the tolerance."
-    shown = f": {_questions(comparison.questions)} would show a difference of {line.detectable:.4f} or more"
+    shown = f": {counted(comparison.questions, 'question')} would show a difference of {line.detectable:.4f} or more"
     return (
         f"  This may be chance (p = {line.p:.2g}){shown if isfinite(line.detectable) else ''}. A system that always "
         "answers alike has changed all the same."
@@ -191,11 +192,3 @@ def _worst(report: EvaluationReport, comparison: Comparison, old: SystemResult, 
     return "\n".join(
         [f"  Questions that lost: {line.losses}, that gained: {line.wins}, the same: {line.ties}. Most lost:", *lines]
     )
-
-
-def _questions(count: int) -> str:
-    return "1 question" if count == 1 else f"{count} questions"
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")

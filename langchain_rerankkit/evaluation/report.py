@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_rerankkit.errors import DatasetError
 from langchain_rerankkit.evaluation.table import Table
+from langchain_rerankkit.evaluation.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,7 +58,7 @@ class Latency:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SystemResult:
     """One line of the table.
 
@@ -95,8 +96,11 @@ class SystemResult:
     failures: Mapping[str, str] = field(default_factory=dict)
     repeats: Sequence[Mapping[str, float]] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        return f"<SystemResult {self.name!r}: {', '.join(f'{name} {mean:.3f}' for name, mean in self.scores.items())}>"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class EvaluationReport:
     """Scores of every system over the same questions.
 
@@ -177,14 +181,14 @@ class EvaluationReport:
         if timed and pools:
             fewest, most = min(s.candidates or 0 for s in pools), max(s.candidates or 0 for s in pools)
             words = [system.words for system in pools if system.words is not None]
-            count = f"{most:.0f}" if round(fewest) == round(most) else f"{fewest:.0f} to {most:.0f}"
+            same = round(fewest) == round(most)
+            count = counted(round(most), "candidate") if same else f"{fewest:.0f} to {most:.0f} candidates"
             legend.append(
-                f"Reranked: {count} candidates for a question"
-                + (f", {statistics.mean(words):.0f} words each." if words else ".")
+                f"Reranked: {count} for a question" + (f", {statistics.mean(words):.0f} words each." if words else ".")
             )
         if spent:
             legend.append("What language models and endpoints were asked and cost: sums over all questions.")
-        return Table(f"{self.dataset}: {self.questions} questions", header, rows, legend, self.notes)
+        return Table(f"{self.dataset}: {counted(self.questions, 'question')}", header, rows, legend, self.notes)
 
     def to_markdown(self) -> str:
         """The table and the notes."""
@@ -192,6 +196,11 @@ class EvaluationReport:
 
     def __str__(self) -> str:
         return self.to_markdown()
+
+    def __repr__(self) -> str:
+        # Notebooks store it beside the table.
+        names = [system.name for system in self.systems]
+        return f"<EvaluationReport {self.dataset!r}: {counted(self.questions, 'question')}, systems {names}>"
 
     def __rich__(self) -> Any:
         return self.table().rich()

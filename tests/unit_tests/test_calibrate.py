@@ -26,8 +26,8 @@ from langchain_rerankkit import (
 )
 from langchain_rerankkit.demo import load_demo
 from langchain_rerankkit.evaluation.calibration.calibrate import Calibration, calibrate
-from langchain_rerankkit.evaluation.calibration.identity import _NOT_THE_MODEL, model_id
 from langchain_rerankkit.evaluation.calibration.thresholds import Pairs
+from langchain_rerankkit.evaluation.identity import _NOT_THE_MODEL, model_id
 from langchain_rerankkit.lexical import TermStatistics
 from langchain_rerankkit.records import DetailedScores
 
@@ -324,7 +324,7 @@ def test_the_embedded_reranker_separates_the_demo():
     assert found.auc.low > 0.8
     assert found.precision.value >= 0.8
     assert found.held_out_precision.high >= 0.8
-    assert repr(found.threshold) in found.verdict
+    assert f"{found.threshold:.4g}" in found.verdict
     assert found.model == "EmbeddedReranker('all-MiniLM-L6-v2 + BM25')"
 
 
@@ -417,7 +417,7 @@ def test_the_model_id_holds_no_secret_and_no_address():
 def test_the_model_id_of_all_processes_is_the_same():
     code = """
 from langchain_rerankkit import LexicalReranker
-from langchain_rerankkit.evaluation.calibration.identity import model_id
+from langchain_rerankkit.evaluation.identity import model_id
 print(model_id(LexicalReranker.from_texts(["a river", "a bridge and a river"], document_text=["title", "year"])))
 """
     ids = {

@@ -57,7 +57,7 @@ def test_what_few_questions_cannot_show_is_called_noise_in_words():
 def test_the_same_ranking_is_called_equal():
     same = compare(report(10, same=FunctionReranker(function=lambda query, texts: [0.0] * len(texts))))("same", "mrr")
     assert (same.verdict, same.p, same.ties) == ("equal", 1.0, 10)
-    assert "same as the baseline's on all 10 questions" in str(same)
+    assert "same as the baseline's on all of 10 questions" in str(same)
 
 
 def test_helped_and_hurt_questions_are_named():

@@ -308,7 +308,7 @@ def test_a_summary_counts():
         "rivers: 2 questions, 1 with answers, 2 with relevant documents (1.5 on average, at most 2)",
         "judgements by grade: 1 of 0, 2 of 1, 1 of 2",
         "3 documents of 3 words (median; 95th percentile 4)",
-        "- 1 question's gold documents hold none of its answers: 1.",
+        "- 1 question's gold documents hold none of its answers, so a gold id may be wrong: 1.",
     ]
 
 
@@ -321,7 +321,7 @@ def test_a_summary_counts():
         (
             {"documents": {"d": 1}, "answers": ("India",)},
             {"page_content": "The Indiana Dunes."},
-            "1 question's gold documents hold none of its answers: q.",
+            "1 question's gold documents hold none of its answers, so a gold id may be wrong: q.",
         ),
         (
             {"answers": ("...",)},
@@ -351,7 +351,7 @@ def test_the_notebooks_blank_lines_and_wrong_ids_are_said_aloud():
     corpus = tuple(Document(id=str(n), page_content=text) for n, text in enumerate(["one", "", "\t", "four"]))
     asked = tuple(Question(str(n), f"{n}?", (), {str(n + 90): 1}) for n in range(7))
     notes = Dataset(asked, corpus).describe().notes
-    assert notes == ["7 gold ids are not in the corpus: 90, 91, 92, 93, 94, ….", "2 documents are blank: 1, 2."]
+    assert notes == ["7 gold ids are not in the corpus: 90, 91, 92, 93, 94 and 2 more.", "2 documents are blank: 1, 2."]
 
 
 # --- the sets beside the repository -----------------------------------------------------------------------------------

@@ -193,7 +193,7 @@ class TestNotes:
 
     def test_gold_that_is_not_in_the_corpus(self):
         dataset = Dataset((Question("q", "Where?", (), {"atlantis": 1}),), CORPUS)
-        assert "no gold document in the corpus: q" in self.notes(retriever(), dataset)
+        assert "gold id is not in the corpus: atlantis" in self.notes(retriever(), dataset)
 
     def test_nothing_to_say(self):
         assert self.notes({"a": retriever(), "b": FunctionReranker(function=count_words)}) == ""

@@ -11,8 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.documents import Document
+from langchain_core.vectorstores import InMemoryVectorStore, VectorStoreRetriever
 
-from langchain_rerankkit import CohereReranker, Dataset, DatasetError, FunctionReranker, Question, evaluate
+from langchain_rerankkit import (
+    CohereReranker,
+    Dataset,
+    DatasetError,
+    EmbeddedEmbeddings,
+    FunctionReranker,
+    LexicalReranker,
+    Question,
+    TermStatistics,
+    evaluate,
+)
 from langchain_rerankkit.evaluation.running.asking import Asked
 from langchain_rerankkit.evaluation.running.run_folder import RunFolder
 from langchain_rerankkit.testing import FixedRetriever
@@ -98,6 +109,46 @@ def test_a_folder_of_another_evaluation_is_refused(tmp_path):
     ]:
         with pytest.raises(DatasetError, match=f"another evaluation: it differs in {what}"):
             evaluate(systems, Dataset(questions), ["mrr"], run_dir=tmp_path)
+
+
+def other(query, texts):
+    return [-float(len(text)) for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"first": {"q": ["a", "b"]}}, {"first": {"q": ["b", "a"]}}),
+        (
+            {"first": RETRIEVER, "words": LexicalReranker()},
+            {"first": RETRIEVER, "words": LexicalReranker(statistics=TermStatistics.from_texts(["here", "there"]))},
+        ),
+        (
+            {"first": RETRIEVER, "second": FunctionReranker(function=lambda query, texts: [1.0] * len(texts))},
+            {"first": RETRIEVER, "second": FunctionReranker(function=lambda query, texts: [2.0] * len(texts))},
+        ),
+        ({"first": RETRIEVER, "second": reranker()}, {"first": RETRIEVER, "second": FunctionReranker(function=other)}),
+        (
+            {
+                "first": VectorStoreRetriever(
+                    vectorstore=InMemoryVectorStore(EmbeddedEmbeddings()), search_kwargs={"k": 20}
+                )
+            },
+            {
+                "first": VectorStoreRetriever(
+                    vectorstore=InMemoryVectorStore(EmbeddedEmbeddings()), search_kwargs={"k": 3}
+                )
+            },
+        ),
+    ],
+    ids=["run", "statistics", "lambda", "function", "search_kwargs"],
+)
+def test_answers_of_another_setting_are_never_taken(tmp_path, before, after):
+    dataset = Dataset(QUESTIONS, tuple(RETRIEVER.documents))
+    evaluate(before, dataset, ["mrr"], run_dir=tmp_path)
+    evaluate(before, dataset, ["mrr"], run_dir=tmp_path)
+    with pytest.raises(DatasetError, match="another evaluation: it differs in the system"):
+        evaluate(after, dataset, ["mrr"], run_dir=tmp_path)
 
 
 def test_another_metric_or_another_gold_asks_nothing_again(tmp_path):

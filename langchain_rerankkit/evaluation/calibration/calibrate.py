@@ -19,6 +19,7 @@ middle was .016, .007 and .002 too low (that of the questions that chose: .021, 
 - The AUC's interval reaches down to 0.5: relevant documents may score no higher than others.
 - The target is reached at no threshold that is of use: one for precision that keeps at least a tenth of the relevant documents,
   one for recall that drops at least a tenth of the others.
+- In most of the ten parts the other questions find no threshold.
 - On the held-out questions the whole interval lies below the target. A target of 1 is missed by a single document there.
 
 Sources:
@@ -32,6 +33,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -40,12 +42,12 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.errors import DatasetError
-from langchain_rerankkit.evaluation.calibration.identity import model_id
 from langchain_rerankkit.evaluation.calibration.scored import Candidates, Scored, candidates_of, score_candidates
-from langchain_rerankkit.evaluation.calibration.thresholds import Curve, Estimate, Kept, Pairs, Target
+from langchain_rerankkit.evaluation.calibration.thresholds import FOLDS, Curve, Estimate, Kept, Pairs, Target
 from langchain_rerankkit.evaluation.datasets.dataset import Dataset
 from langchain_rerankkit.evaluation.gold.judging import Identity, judges_by_answers
 from langchain_rerankkit.evaluation.gold.matching import Matcher, parse_matcher
+from langchain_rerankkit.evaluation.identity import model_id
 from langchain_rerankkit.evaluation.table import Table
 
 __all__ = ["Calibration", "Curve", "Estimate", "calibrate"]
@@ -56,7 +58,7 @@ _FEWEST, _FEW = 10, 50  # questions with a relevant candidate: refused below, wa
 _RECALLS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0)  # lines of the printed curve
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Calibration:
     """A threshold for one reranker, and what it rests on. How all of it is computed stands at the head of this module.
 
@@ -153,10 +155,14 @@ class Calibration:
 
     def to_markdown(self) -> str:
         """Verdict, figures, the curve in a few lines, and the notes."""
+        return f"{self.verdict}\n\n{self.table().markdown()}"
+
+    def table(self) -> Table:
+        """Figures, the curve in a few lines, and the notes."""
         reaching = (next((n for n, r in enumerate(self.curve.recall) if r >= wanted), None) for wanted in _RECALLS)
         rows = [
             [
-                repr(self.curve.threshold[place]),
+                f"{self.curve.threshold[place]:.4g}",
                 f"{self.curve.precision[place]:.3f}",
                 f"{self.curve.recall[place]:.3f}",
                 f"{self.curve.kept[place]:.1f}",
@@ -177,13 +183,16 @@ class Calibration:
             f"relevant; {self.target} {self.wanted:g} wanted"
         )
         header = ("min_score", "precision", "recall", "kept per question")
-        return f"{self.verdict}\n\n{Table(title, header, rows, figures, self.notes).markdown()}"
+        return Table(title, header, rows, figures, self.notes)
 
     def __str__(self) -> str:
         return self.to_markdown()
 
-    def _repr_markdown_(self) -> str:
-        return self.to_markdown()
+    def __repr__(self) -> str:
+        return f"<Calibration of {self.model}: {self.target} {self.wanted:g}, threshold {self.threshold}>"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(self.verdict)}</p>{self.table().html()}"
 
 
 def calibrate(
@@ -305,10 +314,13 @@ def _verdict(
     if outside is None or outside.high < wanted:
         said = "nothing is kept" if outside is None else f"{target} is {outside}"
         return False, f"No clean separation: on questions that did not choose the threshold {said}, not {wanted:g}."
-    verdict = f"min_score={threshold!r} for {target} {wanted:g}; on held-out questions it is {outside}"
+    if failed > FOLDS // 2:
+        why = f"in {failed} of {FOLDS} parts the other questions found no threshold, so the one found is an accident"
+        return False, f"No clean separation: {why}."
+    verdict = f"min_score={threshold:.4g} for {target} {wanted:g}; on held-out questions it is {outside}"
     verdict += "." if outside.low >= wanted else ", so it may fall short."
     if failed:
-        verdict += f" In {failed} of 10 parts the other questions found no threshold."
+        verdict += f" In {failed} of {FOLDS} parts the other questions found no threshold."
     return True, verdict
 
 

@@ -17,7 +17,7 @@ Target = Literal["precision", "recall"]
 USABLE = 0.1
 """A threshold is of use if it keeps this share of the relevant documents, or drops this share of the others."""
 
-_FOLDS = 10
+FOLDS = 10
 
 
 @dataclass(frozen=True)
@@ -121,10 +121,10 @@ class Pairs:
             What is kept (nothing where the others found no threshold), and in how many tenths that was so.
         """
         shuffled = self._numpy.random.default_rng(seed).permutation(self._count)
-        folds = (shuffled % _FOLDS)[self._questions]
+        folds = (shuffled % FOLDS)[self._questions]
         passed = self._numpy.zeros(len(self._scores), dtype=bool)
         without = 0
-        for fold in range(_FOLDS):
+        for fold in range(FOLDS):
             threshold, _ = self._choose(folds != fold, target, wanted)
             if threshold is None:
                 without += 1

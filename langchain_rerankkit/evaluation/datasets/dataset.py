@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Dataset", "Question"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Questions with gold, and the documents they are asked of where these are at hand.
 
@@ -41,6 +41,9 @@ class Dataset:
                 msg = f"The question id {question.id!r} occurs twice."
                 raise DatasetError(msg, field="id")
             seen.add(question.id)
+
+    def __repr__(self) -> str:
+        return f"<Dataset {self.name!r}: {len(self.questions)} questions, {len(self.corpus)} documents>"
 
     @classmethod
     def from_questions(

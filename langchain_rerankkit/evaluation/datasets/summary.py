@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langchain_rerankkit.evaluation.gold.matching import holds_answer, normalise
+from langchain_rerankkit.evaluation.wording import counted, some
 
 if TYPE_CHECKING:
+    from langchain_core.documents import Document
+
     from langchain_rerankkit.evaluation.datasets.dataset import Dataset
 
 __all__ = ["DatasetSummary", "summarise"]
@@ -68,32 +71,51 @@ class DatasetSummary:
     @property
     def notes(self) -> list[str]:
         """What looks wrong, in words; empty where nothing does."""
-        repeated = [" = ".join(ids) for ids in self.repeated_questions]
-        said: list[tuple[Sequence[Any], str, str]] = [
-            (self.without_gold, "question has no gold", "questions have no gold"),
-            (self.missing_documents, "gold id is not in the corpus", "gold ids are not in the corpus"),
-            (
-                self.contradicted,
-                "question's gold documents hold none of its answers",
-                "questions' gold documents hold none of their answers",
+        return list(self.mistakes().values())
+
+    def mistakes(self) -> dict[str, str]:
+        """The same by the attribute that it is about."""
+        said: dict[str, tuple[Sequence[Any], str, str]] = {
+            "without_gold": (self.without_gold, "question has no gold", "questions have no gold"),
+            "missing_documents": (
+                self.missing_documents,
+                "gold id is not in the corpus",
+                "gold ids are not in the corpus",
             ),
-            (
+            "contradicted": (
+                self.contradicted,
+                "question's gold documents hold none of its answers, so a gold id may be wrong",
+                "questions' gold documents hold none of their answers, so gold ids may be wrong",
+            ),
+            "wordless_answers": (
                 self.wordless_answers,
                 "question has an answer without words, which no document can hold",
                 "questions have an answer without words, which no document can hold",
             ),
-            (
+            "short_answers": (
                 self.short_answers,
                 "question has an answer of one or two characters, which many a text holds by chance",
                 "questions have an answer of one or two characters, which many a text holds by chance",
             ),
-            (repeated, "question is asked more than once", "questions are asked more than once"),
-            (self.repeated_documents, "document id occurs more than once", "document ids occur more than once"),
-            (self.blank_documents, "document is blank", "documents are blank"),
-        ]
-        notes = [f"{len(ids)} {one if len(ids) == 1 else many}: {_some(ids)}." for ids, one, many in said if ids]
+            "repeated_questions": (
+                [" = ".join(ids) for ids in self.repeated_questions],
+                "question is asked more than once",
+                "questions are asked more than once",
+            ),
+            "repeated_documents": (
+                self.repeated_documents,
+                "document id occurs more than once",
+                "document ids occur more than once",
+            ),
+            "blank_documents": (self.blank_documents, "document is blank", "documents are blank"),
+        }
+        notes = {
+            name: f"{counted(len(ids), one, many)}: {some(ids)}." for name, (ids, one, many) in said.items() if ids
+        }
         if self.nameless_documents:
-            notes.append(f"{self.nameless_documents} of {self.documents} documents have no id to be judged by.")
+            notes["nameless_documents"] = (
+                f"{self.nameless_documents} of {self.documents} documents have no id to be judged by."
+            )
         return notes
 
     def __str__(self) -> str:
@@ -109,14 +131,22 @@ class DatasetSummary:
         return "\n".join([*lines, *(f"- {note}" for note in self.notes)])
 
 
-def summarise(dataset: Dataset) -> DatasetSummary:
-    """Look through a dataset: see `Dataset.describe`."""
+def summarise(
+    dataset: Dataset, identify: Callable[[Document], str | None] = lambda document: document.id
+) -> DatasetSummary:
+    """Look through a dataset: see `Dataset.describe`.
+
+    Args:
+        dataset: The dataset.
+        identify: Gives a document's id, by which gold names it.
+    """
     questions, corpus = dataset.questions, dataset.corpus
+    ids = [identify(document) for document in corpus]
     relevant = {q.id: [id_ for id_, grade in q.documents.items() if grade > 0] for q in questions}
     counts = [len(ids) for ids in relevant.values() if ids]
     words = sorted(len(document.page_content.split()) for document in corpus)
     answers = {q.id: [normalise(answer) for answer in q.answers] for q in questions}
-    texts = {document.id: document.page_content for document in corpus if document.id is not None}
+    texts = {id_: document.page_content for id_, document in zip(ids, corpus, strict=True) if id_ is not None}
     gold = dict.fromkeys(id_ for ids in relevant.values() for id_ in ids)
     same: dict[str, list[str]] = {}
     for question in questions:
@@ -144,15 +174,11 @@ def summarise(dataset: Dataset) -> DatasetSummary:
         wordless_answers=[id_ for id_, given in answers.items() if any(not answer.strip() for answer in given)],
         short_answers=[id_ for id_, given in answers.items() if any(0 < len(a.strip()) <= _SHORT for a in given)],
         repeated_questions=[ids for ids in same.values() if len(ids) > 1],
-        repeated_documents=_repeated(document.id for document in corpus if document.id is not None),
-        blank_documents=[str(document.id) for document in corpus if not document.page_content.strip()],
-        nameless_documents=sum(document.id is None for document in corpus),
+        repeated_documents=_repeated(id_ for id_ in ids if id_ is not None),
+        blank_documents=[str(i) for i, document in zip(ids, corpus, strict=True) if not document.page_content.strip()],
+        nameless_documents=ids.count(None),
     )
 
 
 def _repeated(values: Iterable[str]) -> list[str]:
     return [value for value, count in Counter(values).items() if count > 1]
-
-
-def _some(values: Sequence[str], most: int = 5) -> str:
-    return ", ".join(values[:most]) + (", …" if len(values) > most else "")

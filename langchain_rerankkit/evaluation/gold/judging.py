@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -48,6 +48,11 @@ class Judgements:
     pooled: bool = False
     unknown: int = 0
     depth: int | None = None
+
+    def relevant_among(self, question: str, documents: Sequence[str]) -> bool:
+        """Whether any of these is known to be relevant."""
+        grades = self.grades.get(question, {})
+        return any(grades.get(document, 0) >= self.relevance for document in documents)
 
     def without_relevant(self) -> list[str]:
         """Questions that have no relevant document."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from langchain_rerankkit.evaluation.gold.matching import holds_answer, normalise
+from langchain_rerankkit.evaluation.datasets.summary import summarise
+from langchain_rerankkit.evaluation.wording import counted, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,7 +36,7 @@ def notes_on_gold(
     if without:
         what = "whose answer occurs in no document" if judged.matcher else "without a relevant document"
         done = "left out of the means" if empty == "exclude" else "counted as 0"
-        yield f"{len(without)} of {len(dataset.questions)} questions {what} are {done}: {some(without)}."
+        yield f"{len(without)} of {counted(len(dataset.questions), 'question')} {what} are {done}: {some(without)}."
     if judged.pooled:
         yield (
             f"Judged by answer text ({judged.matcher}) over what these systems returned: recall and the ideal order are "
@@ -50,47 +51,34 @@ def notes_on_gold(
         )
     if judged.unknown:
         yield f"{judged.unknown} documents could not be judged and count as not relevant."
-    known = {identify(document): document for document in dataset.corpus}
-    blank = [id_ for id_, document in known.items() if not document.page_content.strip()]
-    if blank:
-        yield f"{len(blank)} documents of the corpus are blank: {some(blank)}."
-    if known and not judged.matcher:
-        yield from _notes_on_gold_ids(dataset, known)
+    mistakes = summarise(dataset, identify).mistakes()
+    names = ("blank_documents",) if judged.matcher else ("missing_documents", "contradicted", "blank_documents")
+    yield from (mistakes[name] for name in names if name in mistakes)
 
 
-def _notes_on_gold_ids(dataset: Dataset, known: Mapping[str, Document]) -> Iterator[str]:
-    lost = [q.id for q in dataset.questions if q.documents and not known.keys() & q.documents.keys()]
-    if lost:
-        yield f"{len(lost)} questions have no gold document in the corpus: {some(lost)}."
-    elsewhere = []
-    for question in dataset.questions:
-        gold = [known[id_] for id_, grade in question.documents.items() if grade > 0 and id_ in known]
-        answers = [words for answer in question.answers if (words := normalise(answer)).strip()]
-        if gold and answers and not any(holds_answer(normalise(document.page_content), answers) for document in gold):
-            elsewhere.append(question.id)
-    if elsewhere:
-        yield (
-            f"{len(elsewhere)} questions have gold documents none of which holds an accepted answer; a gold id may be "
-            f"wrong: {some(elsewhere)}."
-        )
-
-
-def notes_on_systems(outcomes: Sequence[Outcome], results: Sequence[SystemResult]) -> Iterator[str]:
+def notes_on_systems(outcomes: Sequence[Outcome], results: Sequence[SystemResult], judged: Judgements) -> Iterator[str]:
     """On what the systems returned."""
     for outcome, result in zip(outcomes, results, strict=True):
         yield from _notes_on_failures(outcome)
         if outcome.line.reranker is not None:
             yield from _notes_on_reranking(outcome)
-        if not any(result.scores.values()) and any(outcome.answers.values()):
+        if any(result.rankings.values()) and not any(
+            map(judged.relevant_among, result.rankings, result.rankings.values())
+        ):
             yield (
                 f"{outcome.line.name} found no relevant document at all. Do its documents carry the ids of the gold? If "
                 "they are under another name, pass identity=<metadata field>."
             )
         twice = sum(len(set(ids)) < len(ids) for ids in result.rankings.values())
         if twice:
-            yield f"{outcome.line.name} returned a document twice for {twice} questions; it counts at its first place."
+            yield (
+                f"{outcome.line.name} returned a document twice for {counted(twice, 'question')}; it counts at its first "
+                "place."
+            )
     seen: dict[tuple[tuple[str, tuple[str, ...]], ...], str] = {}
-    for result in results:
+    for outcome, result in zip(outcomes, results, strict=True):
+        if max(map(len, outcome.pools.values()), default=0) <= 1:
+            continue  # there is but one order of one document
         ranking = tuple((id_, tuple(found)) for id_, found in result.rankings.items())
         if ranking in seen:
             yield f"{result.name} ranks exactly like {seen[ranking]} on every question."
@@ -103,13 +91,13 @@ def _notes_on_failures(outcome: Outcome) -> Iterator[str]:
     errors = Counter(asked.error for asked in outcome.answers.values() if asked.error)
     if errors:
         commonest, _ = errors.most_common(1)[0]
-        yield f"{name} failed at {errors.total()} of {questions} questions, which count as nothing found: {commonest}"
+        yield f"{name} failed at {errors.total()} of {counted(questions, 'question')}, which count as nothing found: {commonest}"
     fallen = sum(
         any(details.get("status") == "fallback" for details in _details(asked.documents))
         for asked in outcome.answers.values()
     )
     if fallen:
-        yield f"{name} fell back to the order it was given at {fallen} of {questions} questions."
+        yield f"{name} fell back to the order it was given at {fallen} of {counted(questions, 'question')}."
 
 
 def _notes_on_reranking(outcome: Outcome) -> Iterator[str]:
@@ -118,7 +106,7 @@ def _notes_on_reranking(outcome: Outcome) -> Iterator[str]:
     cuts = [cut for cut in (line.cut, getattr(line.reranker, "top_n", None)) if cut is not None]
     kept = min(cuts, default=None)
     if deepest <= 1:
-        yield f"{line.name}: the first stage returns {deepest} document, so there is nothing to rerank."
+        yield f"{line.name}: the first stage returns {counted(deepest, 'document')}, so there is nothing to rerank."
     elif kept is not None and deepest <= kept:
         yield (
             f"{line.name}: the first stage returns at most {deepest} documents and {kept} are kept, so the reranker can "
@@ -138,8 +126,3 @@ def _details(documents: Sequence[Document]) -> Iterator[Mapping[str, object]]:
         details = document.metadata.get("rerank")
         if isinstance(details, dict):
             yield details
-
-
-def some(ids: Sequence[str], most: int = 5) -> str:
-    """A few of them, for a sentence."""
-    return ", ".join(map(str, ids[:most])) + (", …" if len(ids) > most else "")

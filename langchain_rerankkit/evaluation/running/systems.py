@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from langchain_core.runnables import Runnable
 from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.evaluation.datasets.trec import load_run
 
-__all__ = ["Line", "System", "lines_of", "settings"]
+__all__ = ["Line", "System", "lines_of"]
 
 System = Any
 """A retriever, a reranker or other document compressor, a retriever with a compressor, or a run."""
@@ -78,19 +78,6 @@ def _compressor_and_cut(system: Any) -> tuple[BaseDocumentCompressor, int | None
         # As our retriever does: its k goes before the reranker's own top_n. The copy shares the model.
         return compressor.model_copy(update={"top_n": cut}), None
     return compressor, cut
-
-
-def settings(system: Any) -> str:
-    """What tells one system from another as far as plain settings do: its class, and fields that are text or numbers."""
-    fields = getattr(type(system), "model_fields", {})
-    plain = {name: value for name in fields if _is_plain(value := getattr(system, name, None))}
-    return f"{type(system).__name__}({', '.join(f'{name}={value!r}' for name, value in plain.items())})"
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        return all(isinstance(item, (str, int, float)) for item in value)
-    return isinstance(value, (str, int, float))
 
 
 def _default_name(system: Any) -> str:
