@@ -7,6 +7,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 
 from langchain_core.load.serializable import Serializable
 from typing_extensions import override
@@ -20,8 +21,6 @@ Analyser = Callable[[str], list[str]]
 
 # Scripts that are written without spaces: Han, kana and Hangul syllables are cut into pairs, as Lucene's CJK analyser.
 UNSPACED = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
-_WORD = re.compile(rf"[{UNSPACED}]+|[^\W_{UNSPACED}]+")
-_UNSPACED_WORD = re.compile(rf"[{UNSPACED}]")
 
 
 def analyser(language: str | None) -> Analyser:
@@ -51,10 +50,16 @@ def analyser(language: str | None) -> Analyser:
     return analyse
 
 
+@cache  # at first use, since so large a class takes milliseconds to compile
+def _pattern() -> re.Pattern[str]:
+    return re.compile(rf"([{UNSPACED}]+)|[^\W_{UNSPACED}]+")
+
+
 def _words(text: str) -> list[str]:
     words: list[str] = []
-    for word in _WORD.findall(text.casefold()):
-        if len(word) > 1 and _UNSPACED_WORD.match(word):
+    for found in _pattern().finditer(text.casefold()):
+        word = found[0]
+        if len(word) > 1 and found[1]:
             words.extend(word[i : i + 2] for i in range(len(word) - 1))
         else:
             words.append(word)

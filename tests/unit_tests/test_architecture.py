@@ -187,8 +187,17 @@ print(sorted(new & set({HEAVY!r})), seconds)
 """
     results = [fresh(code).split("] ") for _ in range(3)]
     assert {heavy for heavy, _ in results} == {"["}, results
-    # The bound of the design, not a benchmark: the best of three, since the machine may be busy.
-    assert min(float(seconds) for _, seconds in results) < 0.25
+    # Bounds of the design, not benchmarks: the best of three, since the machine may be busy. All names at once are more
+    # than anyone asks for; the package alone is what everyone pays.
+    assert min(float(seconds) for _, seconds in results) < 0.35
+    alone = """
+import time
+import langchain_core.documents, langchain_core.runnables, langchain_core.retrievers
+start = time.perf_counter()
+import langchain_rerankkit
+print(time.perf_counter() - start)
+"""
+    assert min(float(fresh(alone)) for _ in range(3)) < 0.02
 
 
 def read_project():

@@ -18,6 +18,7 @@ import unicodedata
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from decimal import Decimal
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from typing_extensions import override
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Matcher", "holds_answer", "normalise", "number", "parse_matcher", "regex", "words"]
 
-# Scripts without spaces have no words to compare, so there each character is one.
-_TOKEN = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
 _MOST_REMEMBERED = 64 * 2**20  # characters of texts, for each matcher
 
 _SCALES = {"thousand": 3, "lakh": 5, "million": 6, "crore": 7, "billion": 9, "bn": 9, "trillion": 12}
@@ -194,6 +193,12 @@ def number(*, relative: float = 0.0, absolute: float = 0.0, decimal: Literal["."
     return _Answers(f"number({', '.join(within)})" if within else "number", reader.all, ranges, _any_between)
 
 
+@cache  # at first use, since so large a class takes milliseconds to compile
+def _token() -> re.Pattern[str]:
+    # Scripts without spaces have no words to compare, so there each character is one.
+    return re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
+
+
 def normalise(text: str) -> str:
     """The words of a text with a space on either side: case, accents and punctuation are gone.
 
@@ -203,7 +208,7 @@ def normalise(text: str) -> str:
         plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
         # NFKD takes Hangul and voiced kana apart; composing again makes both sides alike.
         text = unicodedata.normalize("NFKC", plain)
-    found = _TOKEN.findall(text.casefold() if not text.isascii() else text.lower())
+    found = _token().findall(text.casefold() if not text.isascii() else text.lower())
     return f" {' '.join(found)} " if found else " "
 
 
