@@ -372,6 +372,13 @@ def test_the_ceiling_is_the_best_order_of_the_candidates():
     assert report["words"].source == "few"
 
 
+def test_a_reranker_whose_gold_stands_further_down_is_not_said_to_have_found_none():
+    upside_down = FunctionReranker(function=lambda query, texts: [-score for score in count_words(query, texts)])
+    report = evaluate({"first": retriever(), "upside down": upside_down}, DATASET, ["hit@1"])
+    assert report["upside down"].scores["hit@1"] == 0.0
+    assert not [note for note in report.notes if "found no relevant document" in note]
+
+
 def test_documents_may_be_known_by_a_metadata_field():
     found = [Document(page_content="in Egypt", metadata={"source": "nile.md"})]
     gold = Dataset((Question("q", "?", documents={"nile.md": 1}),))
