@@ -324,7 +324,7 @@ def test_the_embedded_reranker_separates_the_demo():
     assert found.auc.low > 0.8
     assert found.precision.value >= 0.8
     assert found.held_out_precision.high >= 0.8
-    assert f"{found.threshold:.4g}" in found.verdict
+    assert repr(found.threshold) in found.verdict
     assert found.model == "EmbeddedReranker('all-MiniLM-L6-v2 + BM25')"
 
 

@@ -317,7 +317,7 @@ def _verdict(
     if failed > FOLDS // 2:
         why = f"in {failed} of {FOLDS} parts the other questions found no threshold, so the one found is an accident"
         return False, f"No clean separation: {why}."
-    verdict = f"min_score={threshold:.4g} for {target} {wanted:g}; on held-out questions it is {outside}"
+    verdict = f"min_score={threshold!r} for {target} {wanted:g}; on held-out questions it is {outside}"
     verdict += "." if outside.low >= wanted else ", so it may fall short."
     if failed:
         verdict += f" In {failed} of {FOLDS} parts the other questions found no threshold."
