@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from langchain_rerankkit.evaluation.compare import Comparison, compare
     from langchain_rerankkit.evaluation.datasets.dataset import Dataset, Question
     from langchain_rerankkit.evaluation.evaluate import evaluate
-    from langchain_rerankkit.evaluation.gold.judge import LLMJudge
+    from langchain_rerankkit.evaluation.gold.llm_judge import LLMJudge
     from langchain_rerankkit.evaluation.langsmith import (
         evaluate_with_langsmith,
         push_dataset,
@@ -108,7 +108,7 @@ _MODULES = {
     "InfinityReranker": "rerankers.providers",
     "IsaacusReranker": "rerankers.providers",
     "JinaReranker": "rerankers.providers",
-    "LLMJudge": "evaluation.gold.judge",
+    "LLMJudge": "evaluation.gold.llm_judge",
     "LexicalReranker": "rerankers.lexical",
     "ListwiseReranker": "rerankers.listwise",
     "LlamaCppReranker": "rerankers.providers",

@@ -25,8 +25,10 @@ def progress(items: Iterable[_Item], total: int, what: str) -> Iterable[_Item]:
         total: How many there are.
         what: A word or two before the bar.
     """
+    if total <= 1 or os.environ.get("RERANKKIT_PROGRESS", "1").lower() in {"0", "false", "off", "no"}:
+        return items
     tqdm = load_tqdm()
-    if tqdm is None or os.environ.get("RERANKKIT_PROGRESS", "1").lower() in {"0", "false", "off", "no"}:
+    if tqdm is None:
         return items
     bar: Iterable[_Item] = tqdm(items, total=total, desc=what, delay=_DELAY, leave=False)
     return bar

@@ -27,6 +27,7 @@ __all__ = [
     "encodable",
     "query_and_documents",
     "total_usage",
+    "usage_of",
     "with_details",
 ]
 
@@ -237,6 +238,14 @@ def total_usage(details: Mapping[str, Any]) -> dict[str, Any]:
             elif isinstance(value, (int, float)):
                 total[name] = value + total.get(name, 0)
     return total
+
+
+def usage_of(documents: Sequence[Any]) -> dict[str, float]:
+    """What a reranker says that a question cost; every document of it says the same."""
+    metadata = getattr(documents[0], "metadata", {}) if documents else {}
+    details = metadata.get("rerank")
+    usage = total_usage(details) if isinstance(details, Mapping) else {}
+    return {name: value for name, value in usage.items() if not isinstance(value, bool)}
 
 
 def encodable(text: str) -> str:

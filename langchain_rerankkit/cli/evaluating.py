@@ -27,6 +27,21 @@ _SYSTEMS = f"""A system is NAME=SPEC or SPEC alone. The first one is the baselin
 """
 
 
+_DEFAULTS: dict[str, Any] = {
+    "metric": [],
+    "gold": "auto",
+    "match": "words",
+    "relevance": 1,
+    "empty": "exclude",
+    "identity": None,
+    "sample": None,
+    "repeats": 1,
+    "concurrency": 1,
+    "engine": "local",
+    "run_dir": None,
+}
+
+
 def add_commands(commands: Any) -> None:
     """Add the commands to a parser."""
     for name, what in (
@@ -82,7 +97,7 @@ def _run(options: argparse.Namespace) -> int:
     _show(report)
     if options.compare:
         print()
-        _show(report.compare(options.baseline and _named(report, options.baseline).name))
+        _show(report.compare(options.baseline))
     if options.json:
         report.save(options.json)
     if options.csv:
@@ -116,6 +131,11 @@ def _report(options: argparse.Namespace, needed: list[str]) -> EvaluationReport:
     if not options.systems:
         if not options.dataset.endswith(".json"):
             msg = "Name at least one system to evaluate; see --help."
+            raise ValueError(msg)
+        unused = [name for name in _DEFAULTS if getattr(options, name) != _DEFAULTS[name]]
+        if unused:
+            said = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+            msg = f"A saved report is finished: {said} belong to an evaluation, which needs systems."
             raise ValueError(msg)
         return EvaluationReport.load(options.dataset)
     dataset = _dataset(options.dataset)
@@ -188,7 +208,7 @@ def _faiss(dataset: Dataset, k: int = 100) -> Runnable[str, Any]:
 
 
 def _limit(text: str) -> tuple[str, str, float]:
-    what, value = assignment(text)
+    what, _, value = text.rpartition("=")  # there may be others in a metric's name
     name, _, metric = what.rpartition(":")
     try:
         return name, metric, float(value)

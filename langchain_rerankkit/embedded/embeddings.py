@@ -11,6 +11,7 @@ from langchain_core.embeddings import Embeddings
 from typing_extensions import override
 
 from langchain_rerankkit._optional import require
+from langchain_rerankkit._progress import progress
 from langchain_rerankkit.errors import ModelNotFoundError
 from langchain_rerankkit.inference.onnx import open_graph
 from langchain_rerankkit.inference.passes import Passes
@@ -33,6 +34,7 @@ _CHECKSUMS = {  # printed by build.py
     "tokenizer.json": "5fd1c882abbd30517dced455a2c9768945ec726b96727927e4959348d9de550b",
 }
 _DIMENSIONS = 384
+_SHOWN = 2048  # texts of one step of the progress bar
 _MAX_TOKENS = 256
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -94,7 +96,11 @@ class EmbeddedEmbeddings(Embeddings):
             nothing: Vectors = np.empty((0, _DIMENSIONS), dtype=np.float32)
             return nothing
         model = shared(("embedded", self.threads), lambda: _Model(self.threads))
-        vectors: Vectors = model.vectors(list(positions), self.batch_tokens)
+        texts = list(positions)
+        parts = [texts[start : start + _SHOWN] for start in range(0, len(texts), _SHOWN)]
+        vectors: Vectors = np.concatenate(
+            [model.vectors(part, self.batch_tokens) for part in progress(parts, len(parts), "embed")]
+        )
         chosen: Vectors = vectors[rows]
         return chosen
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langchain_core.documents import Document
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict, Field, field_validator
 from typing_extensions import override
 
-from langchain_rerankkit.evaluation.gold.matching import Matcher
+from langchain_rerankkit.evaluation.gold.matching import Match
+from langchain_rerankkit.evaluation.gold.qrels import Identity
 from langchain_rerankkit.evaluation.gold.rows import RowJudge
 from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS, parse_metrics
 
@@ -33,13 +33,13 @@ class RetrievalEvaluator(RunnableSerializable[dict[str, Any], dict[str, float]])
     metrics: Sequence[str] = DEFAULT_METRICS
     """Metric names with cut-offs."""
 
-    match: str | Matcher | Callable[..., Any] = "words"
+    match: Match = "words"
     """When a document holds an answer: ``"words"``, ``"regex"``, ``"number"``, a function, or a judge."""
 
     relevance: int = Field(default=1, ge=1)
     """Lowest grade of a gold document that counts as relevant."""
 
-    identity: str | Callable[[Document], str] | None = None
+    identity: Identity = None
     """Gives a document's id: a function, or the name of a metadata field."""
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_rerankkit._optional import require
@@ -40,6 +40,8 @@ class Difference:
         ties: Questions it is equal at.
         losses: Questions it is worse at.
         detectable: The smallest true difference that so many questions would show four times out of five.
+        seconds: Median time of a question, first stage and reranker; None where nothing was timed.
+        cost: What all questions cost; None where that is unknown.
         spread: Largest less smallest mean of repeated runs, the system's or the baseline's; 0 without repeats.
         verdict: ``"better"`` or ``"worse"`` where the adjusted p-value is below the level and the difference above the
             spread, ``"equal"`` where no question differs, else ``"below noise"``.
@@ -59,6 +61,8 @@ class Difference:
     ties: int
     losses: int
     detectable: float
+    seconds: float | None
+    cost: float | None
     spread: float
     verdict: Verdict
 
@@ -96,12 +100,13 @@ class Comparison:
     per_question: dict[str, dict[str, dict[str, float]]]
     level: float = 0.95
 
-    def __call__(self, system: str, metric: str) -> Difference:
-        """The difference of a system by a metric."""
+    def __getitem__(self, system_and_metric: tuple[str, str]) -> Difference:
+        """``comparison[system, metric]``: the difference of a system by a metric."""
         for line in self.differences:
-            if (line.system, line.metric) == (system, metric):
+            if (line.system, line.metric) == system_and_metric:
                 return line
-        msg = f"There is no comparison of {system!r} by {metric!r}."
+        there = [(line.system, line.metric) for line in self.differences]
+        msg = f"There is no comparison of {system_and_metric!r}; there are {there}."
         raise KeyError(msg)
 
     def helped(self, system: str, metric: str, most: int = 5) -> list[tuple[str, float]]:
@@ -113,6 +118,8 @@ class Comparison:
         return self._extremes(system, metric, most, -1)
 
     def _extremes(self, system: str, metric: str, most: int, sign: int) -> list[tuple[str, float]]:
+        if self[system, metric].verdict == "equal":
+            return []
         changes = self.per_question[metric][system].items()
         return sorted(((id_, d) for id_, d in changes if d * sign > 0), key=lambda item: -sign * item[1])[:most]
 
@@ -120,6 +127,9 @@ class Comparison:
         """A line for each metric and system, and each finding in words."""
         interval = f"{100 * self.level:g} % interval"
         header = ["metric", "system", "score", "ceiling", "difference", interval, "p (Holm)", "W / T / L", "verdict"]
+        timed = any(line.seconds is not None for line in self.differences)
+        paid = any(line.cost is not None for line in self.differences)
+        header += [*(["ms"] if timed else []), *(["cost"] if paid else [])]
         rows = [
             [
                 line.metric,
@@ -131,6 +141,8 @@ class Comparison:
                 _p(line.p_adjusted),
                 f"{line.wins} / {line.ties} / {line.losses}",
                 line.verdict,
+                *(["-" if line.seconds is None else f"{line.seconds * 1e3:.1f}"] if timed else []),
+                *(["-" if line.cost is None else f"{line.cost:.4f}"] if paid else []),
             ]
             for line in self.differences
         ]
@@ -141,7 +153,22 @@ class Comparison:
         )
         noisy = [str(line) for line in self.differences if line.verdict in {"below noise", "equal", "worse"}]
         title = f"Against {self.baseline}, {counted(self.questions, 'question')}"
-        return Table(title, header, rows, [how], noisy, left=(1, 8))
+        return Table(title, header, rows, [how, *self._extreme_questions()], noisy, left=(1, 8))
+
+    def _extreme_questions(self) -> list[str]:
+        """Which questions each system helped and hurt most by the first metric."""
+        metric = self.differences[0].metric if self.differences else ""
+        sentences = []
+        for system in self.per_question.get(metric, {}):
+            moved = {"helped": self.helped(system, metric, 3), "hurt": self.hurt(system, metric, 3)}
+            said = [
+                f"{how} most {', '.join(f'{id_} {d:+.2f}' for id_, d in found)}"
+                for how, found in moved.items()
+                if found
+            ]
+            if said:
+                sentences.append(f"{system}, by {metric}: {'; '.join(said)}.")
+        return sentences
 
     def to_markdown(self) -> str:
         """The table and the notes."""
@@ -158,14 +185,6 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         return self.table().html()
-
-    def to_dict(self) -> dict[str, Any]:
-        """The differences as plain JSON types."""
-        lines = [
-            {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(line).items()}
-            for line in self.differences
-        ]
-        return {"baseline": self.baseline, "questions": self.questions, "differences": lines}
 
 
 def compare(
@@ -191,10 +210,13 @@ def compare(
         The comparison: a table when printed.
 
     Raises:
-        KeyError: If the report has no such system.
-        ValueError: If a metric is not in the report or there is no other system.
+        ValueError: If a system or metric is not in the report, or there is no other system.
     """
     numpy = require("numpy", extra="evaluation")
+    there = [system.name for system in report.systems]
+    if baseline is not None and baseline not in there:
+        msg = f"The report has no system {baseline!r}; it has {there}."
+        raise ValueError(msg)
     base = report.baseline if baseline is None else report[baseline]
     others = [system for system in report.systems if system.name != base.name]
     if not others:
@@ -245,12 +267,19 @@ def compare(
                     ties=int((values == 0).sum()),
                     losses=int((values < 0).sum()),
                     detectable=float(least[column]),
+                    seconds=_seconds(system),
+                    cost=(system.usage or {}).get("cost"),
                     spread=spread,
                     verdict=_verdict(values, mean, p_adjusted, 1 - level, spread),
                 )
             )
             column += 1
     return Comparison(base.name, len(questions), differences, changes, level)
+
+
+def _seconds(system: SystemResult) -> float | None:
+    stages = [stage.p50 for stage in (system.retrieval, system.reranking) if stage is not None]
+    return sum(stages) if stages else None
 
 
 def _spread(system: SystemResult, metric: str) -> float:

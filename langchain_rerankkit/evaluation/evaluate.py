@@ -5,27 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, get_args
 
 from langchain_core.documents import Document
 from langchain_core.runnables import Runnable
 
 from langchain_rerankkit._progress import progress
 from langchain_rerankkit.evaluation.datasets.dataset import Dataset
-from langchain_rerankkit.evaluation.gold.judging import (
+from langchain_rerankkit.evaluation.gold.matching import Match, parse_matcher
+from langchain_rerankkit.evaluation.gold.qrels import (
+    Empty,
+    GoldKind,
     Identity,
-    Judgements,
+    Qrels,
+    choose_gold,
     identity_of,
     judge_by_answers,
     judge_by_ids,
-    judges_by_answers,
 )
-from langchain_rerankkit.evaluation.gold.matching import Matcher, parse_matcher
-from langchain_rerankkit.evaluation.identity import settings
 from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS, parse_metrics
+from langchain_rerankkit.evaluation.model_id import settings
 from langchain_rerankkit.evaluation.report import EvaluationReport
 from langchain_rerankkit.evaluation.running.asking import Asked, Engine, Item, Stage, ask_here
 from langchain_rerankkit.evaluation.running.notes import notes_on_gold, notes_on_systems
@@ -39,12 +40,12 @@ __all__ = ["evaluate"]
 def evaluate(
     systems: System | Mapping[str, System],
     dataset: Dataset,
-    metrics: Iterable[str] = DEFAULT_METRICS,
+    metrics: str | Iterable[str] = DEFAULT_METRICS,
     *,
-    gold: Literal["auto", "documents", "answers"] = "auto",
-    match: str | Matcher | Callable[..., Any] = "words",
+    gold: GoldKind = "auto",
+    match: Match = "words",
     relevance: int = 1,
-    empty: Literal["exclude", "zero"] = "exclude",
+    empty: Empty = "exclude",
     identity: Identity = None,
     repeats: int = 1,
     concurrency: int = 1,
@@ -60,8 +61,8 @@ def evaluate(
     A question that a system fails at is recorded, counted as nothing found, and said in the notes.
 
     Args:
-        systems: Systems by name, or a single one (a run needs a name). Each is a retriever (any Runnable from a question
-            to documents), a reranker, a retriever with a compressor, or a ready-made run: a TREC file, or a mapping from
+        systems: Systems by name, or a single one (a run needs a name). Each is a retriever (any Runnable or function from
+            a question to documents), a reranker, a retriever with a compressor, or a ready-made run: a TREC file, or a mapping from
             question id to document ids (best first) or to scores by document id (ties keep their order).
         dataset: Questions with gold.
         metrics: Metric names with cut-offs: see `langchain_rerankkit.evaluation.metrics`.
@@ -81,8 +82,8 @@ def evaluate(
             Other questions, corpora and settings of systems are refused; what a store, a client or a closure holds
             cannot be seen: take a new folder after a change there.
         engine: Where rerankers run: ``"local"`` in threads of this process, ``"ray"`` on actors of a Ray cluster, so
-            many of them as ``concurrency`` says; or a function like
-            ``partial(langchain_rerankkit.evaluation.running.ray.ask_on_ray, num_gpus=1)``.
+            many of them as ``concurrency`` says; or ``partial(ask_on_ray, num_gpus=1)`` of
+            `langchain_rerankkit.evaluation.running.ray`.
 
     Returns:
         The report: a table when printed, and everything in it as attributes.
@@ -98,12 +99,11 @@ def evaluate(
     if repeats < 1 or concurrency < 1:
         msg = "repeats and concurrency must be at least 1."
         raise ValueError(msg)
-    by_answers = judges_by_answers(dataset, gold)
-    matcher = parse_matcher(match)
-    # Functions and judges may do without answers; those that look for them in a whole corpus do not.
-    if by_answers and matcher.whole_corpus and not any(question.answers for question in dataset.questions):
-        msg = "The dataset has no gold: give its questions answers, or ids of gold documents."
+    if empty not in get_args(Empty):
+        msg = f"empty is one of {', '.join(get_args(Empty))}, not {empty!r}."
         raise ValueError(msg)
+    matcher = parse_matcher(match)
+    by_answers = choose_gold(dataset, gold, matcher)
     identify = identity_of(identity, need_id=not by_answers)
     lines = lines_of(systems)
     with ExitStack() as stack:
@@ -118,9 +118,7 @@ def evaluate(
         judged = judge_by_ids(dataset, relevance)
     without = judged.without_relevant()
     if empty == "exclude":
-        judged = replace(
-            judged, grades={id_: grades for id_, grades in judged.grades.items() if id_ not in set(without)}
-        )
+        judged = judged.without(without)
     results = [result_of(outcome, judged, names, identify) for outcome in outcomes]
     return EvaluationReport(
         dataset=dataset.name,
@@ -131,8 +129,9 @@ def evaluate(
             *notes_on_systems(outcomes, results, judged),
         ],
         relevance=judged.relevance,
-        texts={question.id: question.text for question in dataset.questions},
+        question_texts={question.id: question.text for question in dataset.questions},
         gold=judged.grades,
+        reasons=judged.reasons,
         documents=_texts(dataset, outcomes, judged, identify),
     )
 
@@ -153,7 +152,7 @@ class _Asking:
         self._engine = engine
         self._concurrency = concurrency
         self._folder = folder
-        self._found: dict[int, dict[str, Asked]] = {}
+        self._found: dict[str, dict[str, Asked]] = {}
 
     def outcome(self, line: Line, repeats: int, *, with_text: bool) -> Outcome:
         """Everything that a line answers."""
@@ -173,11 +172,11 @@ class _Asking:
 
     def _first_stage(self, line: Line, *, with_text: bool) -> dict[str, Asked]:
         if isinstance(line.source, Runnable):
-            if id(line.source) not in self._found:
+            if line.first not in self._found:
                 items = [Item(question.id, question.text) for question in self._dataset.questions]
                 # From this process always: a store is where it is.
-                self._found[id(line.source)] = self._ask(Stage(f"retrieve: {line.first}", line.source), items, ask_here)
-            return self._found[id(line.source)]
+                self._found[line.first] = self._ask(Stage(f"retrieve: {line.first}", line.source), items, ask_here)
+            return self._found[line.first]
         return {
             question.id: Asked(
                 [self._document(id_, with_text=with_text) for id_ in _ids(line.source.get(question.id, ()))]
@@ -247,7 +246,7 @@ def _pool(outcomes: Sequence[Outcome], question: str, depth: int | None) -> list
 
 
 def _texts(
-    dataset: Dataset, outcomes: Sequence[Outcome], judged: Judgements, identify: Callable[[Document], str]
+    dataset: Dataset, outcomes: Sequence[Outcome], judged: Qrels, identify: Callable[[Document], str]
 ) -> dict[str, str]:
     texts = {
         identify(document): document.page_content

@@ -11,12 +11,12 @@ import inspect
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.documents import BaseDocumentCompressor
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
@@ -24,10 +24,12 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_rerankkit._optional import require
 from langchain_rerankkit._progress import load_tqdm
 from langchain_rerankkit.evaluation.datasets.dataset import Dataset
-from langchain_rerankkit.evaluation.gold.judging import Identity
+from langchain_rerankkit.evaluation.gold.matching import Match
+from langchain_rerankkit.evaluation.gold.qrels import Empty, GoldKind, Identity
 from langchain_rerankkit.evaluation.gold.rows import RowJudge
 from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS
 from langchain_rerankkit.evaluation.uploads import local_examples, push_dataset, push_report, pushed, uploading
+from langchain_rerankkit.records import usage_of
 
 if TYPE_CHECKING:
     from langsmith import Client
@@ -46,9 +48,10 @@ _FLUSH = (
 def row_evaluator(
     metrics: str | Iterable[str] = DEFAULT_METRICS,
     *,
-    gold: Literal["auto", "documents", "answers"] = "auto",
+    gold: GoldKind = "auto",
+    match: Match = "words",
     relevance: int = 1,
-    empty: Literal["exclude", "zero"] = "exclude",
+    empty: Empty = "exclude",
     identity: Identity = None,
     documents: str = "documents",
 ) -> Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]:
@@ -62,11 +65,13 @@ def row_evaluator(
     Args:
         metrics: Metric names, which become the feedback's keys.
         gold: Judge by ``"documents"`` or by ``"answers"``; ``"auto"`` takes documents where the reference has them.
+        match: When a document holds an answer: see `langchain_rerankkit.evaluation.gold.matching`.
         relevance: Lowest grade that counts as relevant.
         empty: Questions without any relevant document get the score None, which LangSmith leaves out of its means
-            (``"exclude"``), or 0 (``"zero"``).
+            (``"exclude"``), or 0 (``"zero"``). By answers, a row cannot know whether another document would hold one, so
+            only a question without an answer is left out.
         identity: Gives a document's id: a function, or the name of a metadata field; by default
-            `langchain_rerankkit.evaluation.gold.judging.document_id`.
+            `langchain_rerankkit.evaluation.gold.qrels.document_id`.
         documents: The key of the outputs that holds the documents, best first: LangChain Documents, dicts of them as
             they come back from LangSmith, or ids. A bare list is taken as well.
 
@@ -76,16 +81,19 @@ def row_evaluator(
     Raises:
         ValueError: If a metric is unknown.
     """
-    judge = RowJudge(metrics, gold=gold, relevance=relevance, empty=empty, identity=identity, documents=documents)
+    judge = RowJudge(
+        metrics, gold=gold, match=match, relevance=relevance, empty=empty, identity=identity, documents=documents
+    )
     return _evaluator("retrieval_metrics", _score_row, judge)
 
 
 def summary_evaluator(
     metrics: str | Iterable[str] = DEFAULT_METRICS,
     *,
-    gold: Literal["auto", "documents", "answers"] = "auto",
+    gold: GoldKind = "auto",
+    match: Match = "words",
     relevance: int = 1,
-    empty: Literal["exclude", "zero"] = "exclude",
+    empty: Empty = "exclude",
     identity: Identity = None,
     documents: str = "documents",
 ) -> Callable[[list[dict[str, Any]], list[dict[str, Any]]], dict[str, Any]]:
@@ -94,6 +102,7 @@ def summary_evaluator(
     Args:
         metrics: Metric names; the keys are ``"mean_ndcg@10"`` and so on.
         gold: As for `row_evaluator`.
+        match: As for `row_evaluator`.
         relevance: As for `row_evaluator`.
         empty: As for `row_evaluator`.
         identity: As for `row_evaluator`.
@@ -105,7 +114,9 @@ def summary_evaluator(
     Raises:
         ValueError: If a metric is unknown.
     """
-    judge = RowJudge(metrics, gold=gold, relevance=relevance, empty=empty, identity=identity, documents=documents)
+    judge = RowJudge(
+        metrics, gold=gold, match=match, relevance=relevance, empty=empty, identity=identity, documents=documents
+    )
     return _evaluator("mean_retrieval_metrics", _score_all, judge)
 
 
@@ -116,9 +127,14 @@ def _evaluator(name: str, function: Callable[..., dict[str, Any]], *bound: Any) 
     return evaluator
 
 
-def _score_row(judge: RowJudge, outputs: dict[str, Any], reference_outputs: dict[str, Any]) -> dict[str, Any]:
+def _score_row(
+    judge: RowJudge,
+    outputs: dict[str, Any],
+    reference_outputs: dict[str, Any],
+    inputs: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     try:
-        row = judge.judge(outputs, reference_outputs)
+        row = judge.judge(outputs, reference_outputs, _question_of(inputs))
     except (TypeError, ValueError) as error:
         # In the shape that LangSmith itself gives to a failed evaluator whose keys it knows.
         failed = {"score": None, "comment": str(error), "extra": {"error": True}}
@@ -147,6 +163,10 @@ def _score_all(
     return {"results": [{"key": key, "score": means[metric], "comment": comment} for metric, key in keys.items()]}
 
 
+def _question_of(inputs: dict[str, Any] | None) -> str:
+    return str((inputs or {}).get("question", ""))
+
+
 def _costs(outputs: dict[str, Any]) -> dict[str, Any]:
     """Seconds and usage, as feedback, so that experiments can be compared by them."""
     amounts = {name: outputs.get(name) for name in ("retrieval_seconds", "reranking_seconds")}
@@ -165,12 +185,13 @@ def evaluate_with_langsmith(
     upload: bool = False,
     client: Client | None = None,
     experiment: str | None = None,
-    gold: Literal["auto", "documents", "answers"] = "auto",
+    gold: GoldKind = "auto",
+    match: Match = "words",
     relevance: int = 1,
-    empty: Literal["exclude", "zero"] = "exclude",
+    empty: Empty = "exclude",
     identity: Identity = None,
-    max_concurrency: int = 0,
-    repetitions: int = 1,
+    concurrency: int = 1,
+    repeats: int = 1,
 ) -> ExperimentResults:
     """Run LangSmith's ``evaluate`` over a dataset, on this machine alone or as an experiment on LangSmith.
 
@@ -192,12 +213,12 @@ def evaluate_with_langsmith(
         client: The LangSmith client to upload with; by default one from the environment.
         experiment: The experiment's name, to which LangSmith adds a random end; by default the system's class.
         gold: As for `row_evaluator`.
+        match: As for `row_evaluator`.
         relevance: As for `row_evaluator`.
         empty: As for `row_evaluator`.
         identity: As for `row_evaluator`.
-        max_concurrency: Questions asked at the same time; 0 asks one after the other. With more, results come in the
-            order in which they are done.
-        repetitions: How often each question is asked, for systems that do not always answer alike.
+        concurrency: Questions asked at a time; with more than one, results come in the order in which they are done.
+        repeats: How often each question is asked, for systems that do not always answer alike.
 
     Returns:
         LangSmith's results: iterate over them for runs, examples and scores, or call ``to_pandas()``.
@@ -217,7 +238,13 @@ def evaluate_with_langsmith(
     if client is not None and not upload:
         msg = "A client is only for uploads: say upload=True, or leave it out."
         raise ValueError(msg)
-    options: dict[str, Any] = {"gold": gold, "relevance": relevance, "empty": empty, "identity": identity}
+    options: dict[str, Any] = {
+        "gold": gold,
+        "match": match,
+        "relevance": relevance,
+        "empty": empty,
+        "identity": identity,
+    }
     evaluators = [row_evaluator(metrics, **options), _evaluator("costs", _costs)]
     if upload:
         client = uploading(client)
@@ -235,8 +262,8 @@ def evaluate_with_langsmith(
             client=client,
             upload_results=upload,
             experiment_prefix=experiment or getattr(system, "__name__", type(system).__name__),
-            max_concurrency=max_concurrency,
-            num_repetitions=repetitions,
+            max_concurrency=0 if concurrency == 1 else concurrency,
+            num_repetitions=repeats,
             # These are sums over outputs that are there already; traced, all documents would be uploaded once more.
             disable_evaluator_tracing=True,
         )
@@ -324,11 +351,8 @@ def _timed(retrieve: Callable[[str], Any], question: str) -> dict[str, Any]:
         msg = f"A system returns a list of documents, not {type(documents).__name__}."
         raise TypeError(msg)
     outputs: dict[str, Any] = {"documents": list(documents), "retrieval_seconds": seconds}
-    # Every document of a question says the same of what the reranker spent.
-    details = getattr(documents[0], "metadata", {}).get("rerank") if documents else None
-    usage = details.get("usage") if isinstance(details, Mapping) else None
-    if isinstance(usage, Mapping):
-        outputs["usage"] = {k: v for k, v in usage.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+    if usage := usage_of(documents):
+        outputs["usage"] = usage
     return outputs
 
 

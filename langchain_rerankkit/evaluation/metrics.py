@@ -48,16 +48,16 @@ class Metric:
     measure: Any = None
 
 
-def parse_metrics(names: Iterable[str]) -> dict[str, Metric]:
+def parse_metrics(names: str | Iterable[str]) -> dict[str, Metric]:
     """What each name means.
 
     Args:
-        names: Names such as ``"ndcg@10"``, in any case.
+        names: Names such as ``"ndcg@10"``, in any case, or one of them.
 
     Raises:
         ValueError: If a name is unknown or lacks its cut-off, or there is none.
     """
-    metrics = {name: _parse(name) for name in names}
+    metrics = {name: _parse(name) for name in ([names] if isinstance(names, str) else names)}
     if not metrics:
         msg = "At least one metric is needed."
         raise ValueError(msg)
@@ -87,7 +87,7 @@ def _parse(name: str) -> Metric:
 def score(
     gold: Mapping[str, Mapping[str, int]],
     rankings: Mapping[str, Sequence[str]],
-    metrics: Iterable[str] = DEFAULT_METRICS,
+    metrics: str | Iterable[str] = DEFAULT_METRICS,
     *,
     relevance: int = 1,
 ) -> dict[str, dict[str, float]]:

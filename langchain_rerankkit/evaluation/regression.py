@@ -116,7 +116,7 @@ def _common(report: EvaluationReport, baseline: EvaluationReport, metric: str) -
     return [
         id_
         for id_ in report.baseline.per_question[metric]
-        if id_ in before and report.texts.get(id_) == baseline.texts.get(id_)
+        if id_ in before and report.question_texts.get(id_) == baseline.question_texts.get(id_)
     ]
 
 
@@ -167,7 +167,7 @@ def _only(system: SystemResult, metric: str, questions: Sequence[str]) -> System
 
 
 def _chance(comparison: Comparison, metric: str) -> str:
-    line = comparison(_NEW, metric)
+    line = comparison[_NEW, metric]
     if line.verdict == "worse":
         return f"  This is beyond chance (p = {line.p:.2g}; 95 % interval {line.low:+.4f} to {line.high:+.4f})."
     if line.spread >= abs(line.difference):
@@ -181,9 +181,9 @@ def _chance(comparison: Comparison, metric: str) -> str:
 
 def _worst(report: EvaluationReport, comparison: Comparison, old: SystemResult, new: SystemResult, metric: str) -> str:
     lines = []
-    line = comparison(_NEW, metric)
+    line = comparison[_NEW, metric]
     for id_, _ in comparison.hurt(_NEW, metric, _WORST):
-        text = " ".join(report.texts.get(id_, "").split())
+        text = " ".join(report.question_texts.get(id_, "").split())
         text = f" {text[: _SHORT - 1]}…" if len(text) > _SHORT else f" {text}" if text else ""
         failed = f" (failed: {new.failures[id_]})" if id_ in new.failures else ""
         lines.append(

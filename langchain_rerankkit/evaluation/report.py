@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_rerankkit.errors import DatasetError
+from langchain_rerankkit.evaluation.datasets.files import write_lines
 from langchain_rerankkit.evaluation.table import Table
 from langchain_rerankkit.evaluation.wording import counted
 
@@ -110,9 +111,10 @@ class EvaluationReport:
         systems: The results; the first is the baseline.
         notes: What to be careful about, in words.
         relevance: Lowest grade that counts as relevant.
-        texts: Every question asked, by id, those that do not count included.
+        question_texts: Every question asked, by id, those that do not count included.
         gold: Grades of the judged documents of each question that counts.
         documents: Text of ranked and of gold documents, by id, where it was at hand.
+        reasons: Why a document has its grade, by question and document id, where a judge says so.
     """
 
     dataset: str
@@ -120,9 +122,10 @@ class EvaluationReport:
     systems: Sequence[SystemResult]
     notes: Sequence[str] = field(default_factory=list)
     relevance: int = 1
-    texts: Mapping[str, str] = field(default_factory=dict)
+    question_texts: Mapping[str, str] = field(default_factory=dict)
     gold: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     documents: Mapping[str, str] = field(default_factory=dict)
+    reasons: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def baseline(self) -> SystemResult:
@@ -231,7 +234,7 @@ class EvaluationReport:
         for system in self.systems:
             for id_ in next(iter(system.per_question.values()), {}):
                 scores = [system.per_question[metric][id_] for metric in self.metrics]
-                cells = [system.name, id_, self.texts.get(id_, "")]
+                cells = [system.name, id_, self.question_texts.get(id_, "")]
                 failure = system.failures.get(id_, "")
                 writer.writerow([*map(_no_formula, cells), *scores, _no_formula(failure)])
         if path is not None:
@@ -257,17 +260,17 @@ class EvaluationReport:
             raise DatasetError(msg, field="version")
         fields = {name: value for name, value in data.items() if name not in {"format", "version"}}
         try:
-            return cls(systems=[_system(row) for row in fields.pop("systems")], **fields)
-        except (AttributeError, KeyError, TypeError) as error:
-            msg = f"The report is damaged ({error})."
+            report = cls(systems=[_system(row) for row in fields.pop("systems")], **fields)
+            report.table()  # finds what is missing or of another kind
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            msg = f"The report is damaged ({type(error).__name__}: {error})."
             raise DatasetError(msg) from error
+        return report
 
     def save(self, path: str | Path) -> Path:
         """Write it as JSON; `load` gives the same report."""
-        path = Path(path)
-        text = json.dumps(self.to_dict(), allow_nan=False)  # ASCII, so that lone surrogates survive
-        path.write_text(text + "\n", encoding="utf-8")
-        return path
+        write_lines(path, [json.dumps(self.to_dict(), allow_nan=False)])  # ASCII, so that lone surrogates survive
+        return Path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> EvaluationReport:
@@ -281,7 +284,7 @@ class EvaluationReport:
         except OSError as error:
             msg = f"The report cannot be read ({error.strerror})."
             raise DatasetError(msg, file=path) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             msg = f"The file is not JSON ({error})."
             raise DatasetError(msg, file=path) from error
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ class Table:
     rows: Sequence[Sequence[str]]
     legend: Sequence[str] = ()
     notes: Sequence[str] = ()
-    left: Sequence[int] = field(default=())
+    left: Sequence[int] = ()
 
     def markdown(self) -> str:
         """As Markdown that is also aligned for the eye."""
@@ -67,15 +67,15 @@ class Table:
 
         def line(cells: Sequence[str], tag: str) -> str:
             return "".join(
-                f'<{tag} style="text-align:{side};padding:2px 8px">{escape(cell)}</{tag}>'
+                f'<{tag} style="text-align:{side};padding:2px 8px">{escape(_plain(cell))}</{tag}>'
                 for cell, side in zip(cells, align, strict=True)
             )
 
         rows = "".join(f"<tr>{line(row, 'td')}</tr>" for row in self.rows)
-        below = "".join(f"<p>{escape(sentence)}</p>" for sentence in self.legend)
-        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
+        below = "".join(f"<p>{escape(_plain(sentence))}</p>" for sentence in self.legend)
+        notes = "".join(f"<li>{escape(_plain(note))}</li>" for note in self.notes)
         return (
-            f"<table><caption>{escape(self.title)}</caption><thead><tr>{line(self.header, 'th')}</tr></thead>"
+            f"<table><caption>{escape(_plain(self.title))}</caption><thead><tr>{line(self.header, 'th')}</tr></thead>"
             f"<tbody>{rows}</tbody></table>{below}{f'<ul>{notes}</ul>' if notes else ''}"
         )
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid4
 
 from langchain_rerankkit._optional import require
 from langchain_rerankkit.evaluation.datasets.dataset import Dataset, Question
+from langchain_rerankkit.evaluation.datasets.sources import example_id
 
 if TYPE_CHECKING:
     from langsmith import Client
@@ -68,7 +68,7 @@ def push_report(
         ValueError: If there is no question, or a question of that id reads differently on LangSmith.
     """
     client = uploading(client)
-    asked = report.texts or {id_: id_ for id_ in report.baseline.rankings}
+    asked = report.question_texts or {id_: id_ for id_ in report.baseline.rankings}
     questions = tuple(Question(id_, text, documents=report.gold.get(id_, {})) for id_, text in asked.items())
     dataset = Dataset(questions, name=report.dataset)
     found, examples = pushed(dataset, client, name, update=False)
@@ -194,7 +194,7 @@ def _rows(dataset: Dataset, dataset_id: UUID) -> Iterator[dict[str, Any]]:
         if by_answers:
             outputs["answers"] = list(question.answers)
         yield {
-            "id": uuid5(dataset_id, json.dumps(question.id)),  # ASCII, whatever the id is
+            "id": example_id(dataset_id, question.id),
             "dataset_id": dataset_id,
             "inputs": {"question": question.text},
             "outputs": outputs,

@@ -66,6 +66,10 @@ def test_what_is_written_can_be_read_again(capsys, dataset, tmp_path):
     assert (tmp_path / "r.csv").read_text().startswith("system,id,question,mrr,failure\nfirst,q1,")
     compared = run(capsys, "compare", tmp_path / "r.json", "--baseline", "longest").out
     assert "Against longest, 2 questions" in compared
+    assert (
+        "--metric, --sample belong to"
+        in run(capsys, "compare", tmp_path / "r.json", "--metric", "mrr", "--sample", "1", status=2).err
+    )
     assert "no system 'nobody'" in run(capsys, "compare", tmp_path / "r.json", "--baseline", "nobody", status=2).err
 
 
@@ -104,13 +108,14 @@ def test_fail_under_is_for_continuous_integration(capsys, dataset):
     assert said == "rerankkit: longest: mrr is 0.7500, under 0.76\n"
     assert "first: hit@1" in run(capsys, *command, "--fail-under", "first:hit@1=0.1", status=1).err
     run(capsys, *command, "--fail-under", "first:mrr=0.1", "--fail-under", "mrr=0.1")
+    run(capsys, *command, "--fail-under", "P(rel=2)@5=0.01")
     for wrong in ("mrr", "mrr=high", "accuracy=1", "nobody:mrr=1"):
         assert "rerankkit:" in run(capsys, *command, "--fail-under", wrong, status=2).err
 
 
 def test_a_system_that_scored_nothing_is_under_any_limit(capsys, dataset, tmp_path):
-    (tmp_path / "q.csv").write_text("question,source\nWhere?,\n")
-    command = ["evaluate", tmp_path / "q.csv", f"first={HERE}:RETRIEVER", "--metric", "mrr", "--gold", "documents"]
+    (tmp_path / "q.jsonl").write_text('{"id": "q", "question": "Where?", "documents": {"a": 0}}')
+    command = ["evaluate", tmp_path / "q.jsonl", f"first={HERE}:RETRIEVER", "--metric", "mrr", "--gold", "documents"]
     said = run(capsys, *command, "--fail-under", "mrr=0", status=1).err
     assert "mrr is nan, under 0.0" in said
 

@@ -15,6 +15,7 @@ from langchain_rerankkit import (
     RetrievalEvaluator,
     evaluate,
 )
+from langchain_rerankkit.evaluation.gold.matching import Matcher
 from langchain_rerankkit.testing import FixedRetriever
 from tests.hosted import hosted
 from tests.rerank_fakes import FAKES
@@ -407,3 +408,51 @@ def test_one_switch_turns_bars_off(monkeypatch, capsys):
 def test_quick_evaluations_show_no_bar(capsys):
     evaluate({"first": retriever(), "words": FunctionReranker(function=count_words)}, DATASET, ["mrr"])
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"gold": "answer"}, "gold is one of auto, documents, answers"),
+        ({"empty": "exlude"}, "empty is one of exclude, zero"),
+        ({"engine": "cluster"}, "'local' or 'ray'"),
+        ({"repeats": 0}, "at least 1"),
+        ({"metrics": "ndgc@10"}, "Unknown metric 'ndgc@10'"),
+    ],
+)
+def test_a_slip_is_an_error_and_no_quiet_result(options, why):
+    with pytest.raises(ValueError, match=why):
+        evaluate(retriever(), DATASET, **{"metrics": "mrr", **options})
+
+
+@pytest.mark.parametrize("gold", ["documents", "answers", "auto"])
+def test_a_dataset_without_the_gold_asked_for_is_refused(gold):
+    none = {"documents": (), "answers": ()}
+    other = {**none, "answers" if gold == "documents" else "documents": ("x",) if gold == "documents" else {"x": 1}}
+    question = Question("q", "?", **(none if gold == "auto" else other))
+    for dataset in (Dataset((question,)), Dataset(())):
+        with pytest.raises(ValueError, match="no gold"):
+            evaluate(retriever(), dataset, "mrr", gold=gold)
+
+
+def test_a_function_is_a_system():
+    report = evaluate(
+        {"function": lambda question: list(CORPUS), "words": FunctionReranker(function=count_words)}, DATASET, "mrr"
+    )
+    assert report["words"].source == "function"
+
+
+def test_a_judges_reasons_are_kept(tmp_path):
+    class Strict(Matcher):
+        name = "strict"
+
+        def _grade(self, question, document):
+            return 2 if "flows" in document.page_content else 0
+
+        def reason(self, question, document):
+            return f"as {document.id} says"
+
+    report = evaluate(retriever(), DATASET, "mrr", gold="answers", match=Strict())
+    assert report.gold["q1"] == {"delhi": 0, "dunes": 0, "ganges": 2, "nile": 2, "empty": 0}
+    assert report.reasons["q1"]["nile"] == "as nile says"
+    assert type(report).load(report.save(tmp_path / "r.json")).reasons == report.reasons

@@ -15,8 +15,8 @@ from openai import AuthenticationError
 from langchain_rerankkit.errors import DatasetError, ScoreError
 from langchain_rerankkit.evaluation.datasets.dataset import Dataset, Question
 from langchain_rerankkit.evaluation.evaluate import evaluate
-from langchain_rerankkit.evaluation.gold.judge import SCALE, Judgement, LLMJudge
-from langchain_rerankkit.evaluation.gold.judgements import parse_judgement
+from langchain_rerankkit.evaluation.gold.llm_judge import SCALE, Judgement, LLMJudge
+from langchain_rerankkit.evaluation.gold.llm_judgements import parse_judgement
 from langchain_rerankkit.evaluation.gold.matching import parse_matcher
 from langchain_rerankkit.llm.tokens import TokenCounter
 from tests.chat_server import Reply, chat_server

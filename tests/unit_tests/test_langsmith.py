@@ -330,7 +330,7 @@ def systems():
 @pytest.mark.parametrize("max_concurrency", [0, 3])
 def test_every_kind_of_system_runs(name, max_concurrency):
     loops.clear()
-    results = evaluate_with_langsmith(systems()[name], DATASET, "mrr", max_concurrency=max_concurrency)
+    results = evaluate_with_langsmith(systems()[name], DATASET, "mrr", concurrency=max_concurrency)
     assert {id_: scores["mrr"] for id_, scores in table(results).items()} == {"q1": 1.0, "q2": 0.25, "q3": None}
     assert len(loops) == name.startswith("async")
 
@@ -341,7 +341,7 @@ async def test_an_async_system_runs_while_a_loop_is_running():
 
 def test_repetitions_ask_again():
     asked = []
-    results = evaluate_with_langsmith(lambda question: asked.append(question) or CORPUS, DATASET, "mrr", repetitions=3)
+    results = evaluate_with_langsmith(lambda question: asked.append(question) or CORPUS, DATASET, "mrr", repeats=3)
     assert len(results) == len(asked) == 9
 
 
@@ -403,7 +403,7 @@ def traced(question):
 def ours():
     for system in [first_stage(), reranked(), traced, find, RunnableLambda(find).ainvoke]:
         for workers in (0, 2):
-            evaluate_with_langsmith(system, DATASET, "mrr", max_concurrency=workers)
+            evaluate_with_langsmith(system, DATASET, "mrr", concurrency=workers)
 
     async def inside():
         evaluate_with_langsmith(find, DATASET, "mrr")
@@ -600,7 +600,7 @@ def test_a_report_leaves_examples_that_are_there_as_they_are(langsmith, client):
     push_report(a_report(), client)
     assert json.dumps(langsmith.examples, sort_keys=True) == before
     report = a_report()
-    other = replace(report, texts={**report.texts, "q1": "Something else?"})
+    other = replace(report, question_texts={**report.question_texts, "q1": "Something else?"})
     with pytest.raises(ValueError, match=r"'q1' reads differently in 'rivers'"):
         push_report(other, client)
     assert len(push_report(other, client, name="other rivers")) == 3

@@ -152,7 +152,7 @@ def test_no_text_ends_its_element(tmp_path):
         dataset=text,
         systems=[replace(first, name=text), second],
         notes=[text],
-        texts={"q1": text, "q2": text},
+        question_texts={"q1": text, "q2": text},
         documents={"a": text},
     )
     page = write_page(report, tmp_path / "page.html").read_text()
@@ -375,19 +375,19 @@ def test_helped_and_hurt_are_those_of_the_comparison_for_every_system_and_metric
             page.locator(f"#filter-{which}").check()
             page.locator("#order").select_option("gain" if which == "helped" else "loss")
             expected = getattr(comparison, which)(system.name, "ndcg@10", most=1000)
-            assert shown_questions(page) == [report.texts[id_] for id_, _ in expected]
+            assert shown_questions(page) == [report.question_texts[id_] for id_, _ in expected]
 
 
 def test_a_search_finds_all_words_in_text_or_id_in_any_case(open_page, report):
     page = open_page(report, viewport=TALL)
     page.locator("#order").select_option("dataset")
     page.locator("#search").fill("RIVER the")
-    expected = [text for text in report.texts.values() if "river" in text.lower()]
-    assert 0 < len(expected) < len(report.texts)
+    expected = [text for text in report.question_texts.values() if "river" in text.lower()]
+    assert 0 < len(expected) < len(report.question_texts)
     assert shown_questions(page) == expected
     assert page.locator("#found").inner_text() == f"{len(expected)} of 60 questions"
     page.locator("#search").fill("q59")
-    assert shown_questions(page) == [report.texts["q59"]]
+    assert shown_questions(page) == [report.question_texts["q59"]]
     page.locator("#search").fill("nowhere")
     assert page.locator("#found").inner_text() == "0 of 60 questions"
     assert page.locator(".option").count() == 0
@@ -405,8 +405,8 @@ def test_questions_are_ordered_by_change_by_score_or_as_they_were(open_page, rep
     }
     for order, key in keys.items():
         page.locator("#order").select_option(order)
-        expected = sorted(report.texts, key=lambda id_: round(key(id_), 9))
-        assert shown_questions(page) == [report.texts[id_] for id_ in expected]
+        expected = sorted(report.question_texts, key=lambda id_: round(key(id_), 9))
+        assert shown_questions(page) == [report.question_texts[id_] for id_ in expected]
 
 
 def test_a_question_that_does_not_count_is_listed_last_and_said(open_page):
@@ -532,7 +532,9 @@ def test_depth_cuts_rankings_and_keeps_the_places_of_gold(open_page, report):
     page = open_page(report, page_options={"depth": 3})
     assert "to place 3" in page.locator("footer").inner_text()
     (first, _), _ = columns(page)
-    id_ = next(id_ for id_, text in report.texts.items() if text == page.locator("#question-title").inner_text())
+    id_ = next(
+        id_ for id_, text in report.question_texts.items() if text == page.locator("#question-title").inner_text()
+    )
     ranking = list(report.baseline.rankings[id_])
     assert [row["id"] for row in first[:3]] == ranking[:3]
     for document in report.gold[id_]:
@@ -546,7 +548,7 @@ def test_depth_cuts_rankings_and_keeps_the_places_of_gold(open_page, report):
 def test_marks_hold_every_question_and_lead_to_them(open_page, report, comparison):
     page = open_page(report, ready="all", viewport=TALL)
     tallies = page.locator("#scatter details tbody td:nth-child(2)").all_text_contents()
-    line = comparison(report.systems[1].name, "ndcg@10")
+    line = comparison[report.systems[1].name, "ndcg@10"]
     assert [int(tally) for tally in tallies] == [line.wins, line.ties, line.losses]
     page.locator("#scatter .plot").focus()
     page.keyboard.press("ArrowRight")
@@ -558,12 +560,12 @@ def test_marks_hold_every_question_and_lead_to_them(open_page, report, compariso
     picked = shown_questions(page)
     assert f": {len(picked)} question" in said
     best = comparison.helped(line.system, "ndcg@10", most=len(picked))
-    assert picked == [report.texts[id_] for id_, _ in best]
+    assert picked == [report.question_texts[id_] for id_, _ in best]
     page.locator("#filter-all").check()
     # With the pointer: the mark of the largest loss, the last one.
     page.locator("#scatter .point").last.click(force=True)
     page.wait_for_selector("#filter-picked:checked")
-    lost = {report.texts[id_] for id_, _ in comparison.hurt(line.system, "ndcg@10", most=60)}
+    lost = {report.question_texts[id_] for id_, _ in comparison.hurt(line.system, "ndcg@10", most=60)}
     assert set(shown_questions(page)) <= lost
 
 
@@ -625,17 +627,17 @@ def test_the_questions_can_be_walked_by_keyboard_alone(open_page, report):
 
 def test_the_address_keeps_the_question_the_system_and_the_metric(open_page, report):
     page = open_page(report, address="#metric=mrr%4010&system=FlashRank+TinyBERT&question=q42")
-    assert page.locator("#question-title").inner_text() == report.texts["q42"]
+    assert page.locator("#question-title").inner_text() == report.question_texts["q42"]
     assert page.locator("#metric option:checked").inner_text() == "mrr@10"
     assert page.locator("#system option:checked").inner_text() == "FlashRank TinyBERT"
     page.locator("#list").focus()
     page.keyboard.press("Home")
     text = page.locator(".option[aria-selected=true] .title").inner_text()
-    id_ = next(id_ for id_, known in report.texts.items() if known == text)
+    id_ = next(id_ for id_, known in report.question_texts.items() if known == text)
     page.wait_for_url(f"**question={id_}")
     page.evaluate("location.hash = '#question=q7'")
     page.wait_for_function(
-        "(text) => document.querySelector('#question-title').textContent === text", arg=report.texts["q7"]
+        "(text) => document.querySelector('#question-title').textContent === text", arg=report.question_texts["q7"]
     )
 
 

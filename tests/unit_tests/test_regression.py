@@ -29,7 +29,7 @@ def a_report(scores, metric="ndcg@10", **fields):
         for name, values in scores.items()
     ]
     texts = {id_: f"Which  river\nis {id_}?" for id_ in ids}
-    return replace(EvaluationReport("rivers", count, systems, texts=texts), **fields)
+    return replace(EvaluationReport("rivers", count, systems, question_texts=texts), **fields)
 
 
 def failure(*arguments, **options):
@@ -92,10 +92,10 @@ def test_the_questions_that_lost_most_are_named_worst_first_and_short():
     new = a_report({"words": [0.9, 0.2, 0.8, 0.7, 0.6, 0.5, 1.0]})
     new = replace(
         new,
-        texts={**new.texts, "q1": "long " * 40},
+        question_texts={**new.question_texts, "q1": "long " * 40},
         systems=[replace(new.systems[0], failures={"q5": "OSError: the endpoint is down"})],
     )
-    old = replace(old, texts=new.texts)
+    old = replace(old, question_texts=new.question_texts)
     lines = failure(new, old).splitlines()
     shown = [line for line in lines if "→" in line]
     assert [re.match(r" +(q\d):", line)[1] for line in shown] == ["q1", "q5", "q4", "q3", "q2"]
@@ -133,7 +133,7 @@ def test_other_questions_texts_and_gold_are_said_and_only_common_questions_compa
         assert_no_regression(old, more)
     new = a_report({"words": [0.0, 0.5, 0.5]})
     with pytest.warns(UserWarning, match="questions that read differently now and are left out: q0"):
-        assert_no_regression(replace(new, texts={**new.texts, "q0": "Another?"}), old)
+        assert_no_regression(replace(new, question_texts={**new.question_texts, "q0": "Another?"}), old)
     with pytest.warns(UserWarning, match="questions whose gold has changed: q2"):
         assert_no_regression(replace(old, gold={"q2": {"nile": 1}}), old)
     said = failure(replace(more, systems=new.systems), old)
@@ -150,7 +150,7 @@ def test_what_cannot_be_compared_is_refused():
     with pytest.raises(ValueError, match="relevance is 1 and the baseline's 2"):
         assert_no_regression(report, replace(report, relevance=2))
     with pytest.raises(ValueError, match=r"'rivers'.*'lakes'.*no question in common"):
-        assert_no_regression(report, replace(report, dataset="lakes", texts={"q0": "Which lake?"}))
+        assert_no_regression(report, replace(report, dataset="lakes", question_texts={"q0": "Which lake?"}))
     for tolerance in (-0.1, math.nan, math.inf):
         with pytest.raises(ValueError, match="0 or more"):
             assert_no_regression(report, report, tolerance=tolerance)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.documents import Document
+from langchain_core.runnables import RunnableLambda
 from langchain_core.vectorstores import InMemoryVectorStore, VectorStoreRetriever
 
 from langchain_rerankkit import (
@@ -222,3 +223,18 @@ def test_every_answer_is_on_disk_at_once(tmp_path):
         other = sqlite3.connect(tmp_path / "answers.sqlite")
         assert other.execute("SELECT count(*) FROM answers").fetchone() == (1,)
         other.close()
+
+
+def test_another_system_may_join(tmp_path):
+    asked = []
+
+    def find(question):
+        asked.append(question)
+        return RETRIEVER.documents
+
+    first = RunnableLambda(find)
+    evaluate({"first": first, "second": reranker()}, Dataset(QUESTIONS), "mrr", run_dir=tmp_path)
+    systems = {"first": first, "second": reranker(), "third": FunctionReranker(function=other)}
+    report = evaluate(systems, Dataset(QUESTIONS), "mrr", run_dir=tmp_path)
+    assert asked == ["where?"]
+    assert report["third"].rankings != report["second"].rankings

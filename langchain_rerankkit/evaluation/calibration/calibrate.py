@@ -31,11 +31,11 @@ Sources:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from langchain_core.runnables import Runnable
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -45,14 +45,15 @@ from langchain_rerankkit.errors import DatasetError
 from langchain_rerankkit.evaluation.calibration.scored import Candidates, Scored, candidates_of, score_candidates
 from langchain_rerankkit.evaluation.calibration.thresholds import FOLDS, Curve, Estimate, Kept, Pairs, Target
 from langchain_rerankkit.evaluation.datasets.dataset import Dataset
-from langchain_rerankkit.evaluation.gold.judging import Identity, judges_by_answers
-from langchain_rerankkit.evaluation.gold.matching import Matcher, parse_matcher
-from langchain_rerankkit.evaluation.identity import model_id
+from langchain_rerankkit.evaluation.datasets.files import write_lines
+from langchain_rerankkit.evaluation.gold.matching import Match, parse_matcher
+from langchain_rerankkit.evaluation.gold.qrels import GoldKind, Identity
+from langchain_rerankkit.evaluation.model_id import model_id
 from langchain_rerankkit.evaluation.table import Table
 
 __all__ = ["Calibration", "Curve", "Estimate", "calibrate"]
 
-AnyReranker = TypeVar("AnyReranker", bound=Reranker)
+_AnyReranker = TypeVar("_AnyReranker", bound=Reranker)
 
 _FEWEST, _FEW = 10, 50  # questions with a relevant candidate: refused below, warned of below
 _RECALLS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0)  # lines of the printed curve
@@ -104,7 +105,7 @@ class Calibration:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)  # of `load`
 
-    def apply(self, reranker: AnyReranker) -> AnyReranker:
+    def apply(self, reranker: _AnyReranker) -> _AnyReranker:
         """A copy of the reranker with the threshold as its ``min_score``; a loaded model is shared.
 
         Raises:
@@ -123,10 +124,11 @@ class Calibration:
         changed.min_score = self.threshold
         return changed
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path) -> Path:
         """Write everything as a JSON file."""
         text = json.dumps({"format": "rerankkit-calibration-1", **asdict(self)}, allow_nan=False)
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        write_lines(path, [text])
+        return Path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
@@ -202,8 +204,8 @@ def calibrate(
     retriever: Runnable[str, Any] | None = None,
     precision: float | None = None,
     recall: float | None = None,
-    gold: Literal["auto", "documents", "answers"] = "auto",
-    match: str | Matcher | Callable[..., Any] = "words",
+    gold: GoldKind = "auto",
+    match: Match = "words",
     relevance: int = 1,
     identity: Identity = None,
     candidates: int = 100,
@@ -250,7 +252,7 @@ def calibrate(
     asked = candidates_of(
         dataset,
         retriever,
-        by_answers=judges_by_answers(dataset, gold),
+        gold=gold,
         matcher=parse_matcher(match),
         relevance=relevance,
         identity=identity,

@@ -14,14 +14,16 @@ from langchain_core.runnables import Runnable
 from langchain_rerankkit._progress import progress
 from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.evaluation.datasets.dataset import Dataset, Question
-from langchain_rerankkit.evaluation.gold.judging import (
+from langchain_rerankkit.evaluation.gold.matching import Matcher
+from langchain_rerankkit.evaluation.gold.qrels import (
+    GoldKind,
     Identity,
-    Judgements,
+    Qrels,
+    choose_gold,
     identity_of,
     judge_by_answers,
     judge_by_ids,
 )
-from langchain_rerankkit.evaluation.gold.matching import Matcher
 from langchain_rerankkit.records import RerankInput
 
 __all__ = ["Candidates", "Scored", "candidates_of", "score_candidates"]
@@ -42,7 +44,7 @@ class Candidates:
 
     questions: Sequence[Question]
     found: Sequence[Sequence[Document]]
-    judged: Judgements
+    judged: Qrels
     identify: Callable[[Document], str]
 
     def grade(self, question: Question, document: Document) -> int | None:
@@ -54,7 +56,7 @@ def candidates_of(
     dataset: Dataset,
     retriever: Runnable[str, Any] | None,
     *,
-    by_answers: bool,
+    gold: GoldKind,
     matcher: Matcher,
     relevance: int,
     identity: Identity,
@@ -66,10 +68,8 @@ def candidates_of(
     Raises:
         ValueError: If there is no gold, or neither a retriever nor a corpus.
     """
+    by_answers = choose_gold(dataset, gold, matcher)
     asked = [q for q in dataset.questions if (q.answers or not matcher.whole_corpus if by_answers else q.documents)]
-    if not asked:
-        msg = "The dataset has no gold: give its questions answers, or ids of gold documents."
-        raise ValueError(msg)
     dataset = replace(dataset, questions=tuple(asked))
     identify = identity_of(identity, need_id=not by_answers)
     corpus = {identify(document): document for document in dataset.corpus}
@@ -78,15 +78,16 @@ def candidates_of(
         raise ValueError(msg)
     pools: dict[str, list[Document]] = {question.id: [] for question in asked}
     if retriever is not None:
-        for question in asked:
+        for question in progress(asked, len(asked), "retrieve"):
             found = {identify(document): document for document in reversed(retriever.invoke(question.text))}
             pools[question.id] = list(found.values())[::-1]  # one that comes twice is one document
     judged = judge_by_answers(dataset, pools, identify, matcher) if by_answers else judge_by_ids(dataset, relevance)
     if retriever is None:
+        ids = list(corpus)
         for question in asked:
             known = [corpus[id_] for id_ in judged.grades[question.id] if id_ in corpus]
             draw = random.Random(f"{seed} {question.id}")  # noqa: S311 - a sample, no secret
-            drawn = draw.sample(list(corpus), min(candidates, len(corpus)))
+            drawn = draw.sample(ids, min(candidates, len(ids)))
             others = [corpus[id_] for id_ in drawn if id_ not in judged.grades[question.id]]
             pools[question.id] = [*known, *others[: max(candidates - len(known), 0)]]
     return Candidates(asked, [pools[question.id] for question in asked], judged, identify)

@@ -97,7 +97,7 @@ class Dataset:
             raise DatasetError(msg, file=path)
         return cls(questions, corpus, path.resolve().name if path.is_dir() else _stem(path))
 
-    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write this package's layout, which `load` reads back equal, but for the name, which is the folder's.
 
         Args:
@@ -109,6 +109,7 @@ class Dataset:
                 id or with another's, metadata that is not JSON (tuples become lists), half a surrogate pair.
         """
         folders.write_folder(Path(folder), self.questions, self.corpus, overwrite=overwrite)
+        return Path(folder)
 
     @classmethod
     def from_table(

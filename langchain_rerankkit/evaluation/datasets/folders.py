@@ -55,7 +55,7 @@ def judged_questions(
 ) -> tuple[Question, ...]:
     """The judged ones of some queries, as questions. Others are left out, as in BEIR and TREC: they have no gold.
 
-    Judgements of queries that are not there are said in a warning.
+    Qrels of queries that are not there are said in a warning.
     """
     lost = [query for query in qrels if query not in texts]
     if lost:

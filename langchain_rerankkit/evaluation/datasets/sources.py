@@ -146,8 +146,13 @@ def _example(example: Any, keys: Mapping[str, str | None]) -> Question:
 def _question_id(example: Any) -> str:
     """The example's id; or the question's own, where the example was pushed from a dataset of ours."""
     own = (example.metadata or {}).get("id")
-    pushed = isinstance(own, str) and uuid5(example.dataset_id, json.dumps(own)) == example.id
+    pushed = isinstance(own, str) and example_id(example.dataset_id, own) == example.id
     return str(own if pushed else example.id)
+
+
+def example_id(dataset_id: UUID, question_id: str) -> UUID:
+    """Under which id a question of ours stands in a LangSmith dataset."""
+    return uuid5(dataset_id, json.dumps(question_id))  # ASCII, whatever the id is
 
 
 def _key(row: Mapping[str, Any], role: str, given: str | None, usual: Sequence[str], where: str) -> str | None:

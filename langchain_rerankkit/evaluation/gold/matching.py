@@ -6,7 +6,7 @@
 | `regex` | a match of an accepted answer, which is a pattern |
 | `number` | a number within tolerance of an accepted answer, which is a number |
 | a function | what a function of question and document says: true or false, or a grade |
-| `LLMJudge` | what a chat model says, with its reason: see `langchain_rerankkit.evaluation.gold.judge` |
+| `LLMJudge` | what a chat model says, with its reason: see `langchain_rerankkit.evaluation.gold.llm_judge` |
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import re
 import unicodedata
 from abc import ABC, abstractmethod
 from bisect import bisect_left
+from collections.abc import Callable
 from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,13 +28,13 @@ from langchain_rerankkit.errors import DatasetError, ScoreError
 from langchain_rerankkit.lexical import UNSPACED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from langchain_core.documents import Document
 
     from langchain_rerankkit.evaluation.datasets.questions import Question
 
-__all__ = ["Matcher", "holds_answer", "normalise", "number", "parse_matcher", "regex", "words"]
+__all__ = ["Match", "Matcher", "holds_answer", "normalise", "number", "parse_matcher", "regex", "words"]
 
 _MOST_REMEMBERED = 64 * 2**20  # characters of texts, for each matcher
 
@@ -93,8 +94,16 @@ class Matcher(ABC):
         """Grades of pairs, in their order, as they become known; None for one that could not be judged."""
         return (self(question, document) for question, document in pairs)
 
+    def reason(self, question: Question, document: Document) -> str:  # noqa: ARG002 - for those that have one
+        """Why a document has the grade that it was given, where the matcher says so."""
+        return ""
 
-def parse_matcher(match: str | Matcher | Callable[[Question, Document], Any]) -> Matcher:
+
+Match = str | Matcher | Callable[..., Any]
+"""When a document holds an answer: a name, a matcher, or a function of question and document."""
+
+
+def parse_matcher(match: Match) -> Matcher:
     """What ``match=`` may be, as a matcher.
 
     Args:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, get_args
 
 from langchain_core.documents import Document
 
 from langchain_rerankkit.evaluation.datasets.questions import Question
-from langchain_rerankkit.evaluation.gold.judging import Identity, identity_of
-from langchain_rerankkit.evaluation.gold.matching import Matcher, normalise, parse_matcher
+from langchain_rerankkit.evaluation.gold.matching import Match, normalise, parse_matcher
+from langchain_rerankkit.evaluation.gold.qrels import Empty, GoldKind, Identity, identity_of
 from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS, parse_metrics, score
 
 __all__ = ["Row", "RowJudge"]
@@ -55,14 +55,18 @@ class RowJudge:
         self,
         metrics: str | Iterable[str] = DEFAULT_METRICS,
         *,
-        gold: Literal["auto", "documents", "answers"] = "auto",
-        match: str | Matcher | Callable[..., Any] = "words",
+        gold: GoldKind = "auto",
+        match: Match = "words",
         relevance: int = 1,
-        empty: Literal["exclude", "zero"] = "exclude",
+        empty: Empty = "exclude",
         identity: Identity = None,
         documents: str = "documents",
     ) -> None:
-        self.metrics = list(parse_metrics([metrics] if isinstance(metrics, str) else metrics))
+        for name, value, kinds in (("gold", gold, GoldKind), ("empty", empty, Empty)):
+            if value not in get_args(kinds):
+                msg = f"{name} is one of {', '.join(get_args(kinds))}, not {value!r}."
+                raise ValueError(msg)
+        self.metrics = list(parse_metrics(metrics))
         self._gold = gold
         self._matcher = parse_matcher(match)
         self._relevance = relevance
@@ -93,7 +97,7 @@ class RowJudge:
         else:
             asked = Question("", question, tuple(_strings(gold)))
             relevance = self._matcher.relevance
-            answerable = any(normalise(answer).strip() for answer in asked.answers)
+            answerable = any(normalise(answer).strip() for answer in asked.answers) or not self._matcher.whole_corpus
             grades = {
                 id_: self._matcher(asked, _with_text(document))
                 for id_, document in zip(ids, documents or (), strict=True)
@@ -163,9 +167,12 @@ def _with_text(document: Document | str) -> Document:
 
 
 def _grades(gold: Any) -> dict[str, int]:
-    if isinstance(gold, Mapping):
-        return {str(id_): int(grade) for id_, grade in gold.items()}
-    return dict.fromkeys(_strings(gold), 1)
+    if not isinstance(gold, Mapping):
+        return dict.fromkeys(_strings(gold), 1)
+    if not all(type(grade) is int for grade in gold.values()):
+        msg = "Grades are whole numbers."
+        raise TypeError(msg)
+    return {str(id_): grade for id_, grade in gold.items()}
 
 
 def _strings(value: Any) -> list[str]:

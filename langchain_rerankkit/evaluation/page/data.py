@@ -48,13 +48,15 @@ def pack(
         texts. Documents are numbered through all chunks.
     """
     questions = list(
-        dict.fromkeys([*report.texts, *report.gold, *(id_ for system in report.systems for id_ in system.rankings)])
+        dict.fromkeys(
+            [*report.question_texts, *report.gold, *(id_ for system in report.systems for id_ in system.rankings)]
+        )
     )
     number = _Numbers()
     chunks: dict[str, Any] = {
         "questions": {
             "ids": questions,
-            "texts": [report.texts.get(id_, id_) for id_ in questions],
+            "texts": [report.question_texts.get(id_, id_) for id_ in questions],
             "failures": [
                 {place: system.failures[id_] for place, id_ in enumerate(questions) if id_ in system.failures}
                 for system in report.systems
@@ -95,7 +97,7 @@ def _rankings(report: EvaluationReport, question: str, depth: int, number: _Numb
     Returns:
         ``documents``: numbers of those that follow, which are named by their place in this list; ``top``: for each system
         its first documents as [document, score]; ``far``: documents that it has further down and that are gold or among
-        another system's first, as [document, score, place]; ``length`` of each ranking; ``grades`` as [document, grade].
+        another system's first, as [document, score, place]; ``length`` of each ranking; ``grades`` as [document, grade] or [document, grade, reason].
     """
     rankings = [system.rankings.get(question, ()) for system in report.systems]
     given = [system.document_scores.get(question, ()) for system in report.systems]
@@ -112,7 +114,8 @@ def _rankings(report: EvaluationReport, question: str, depth: int, number: _Numb
         [[here(id_), _four_digits(score)] for id_, score in zip(ranking, scored, strict=False)]
         for ranking, scored in zip(top, scores, strict=True)
     ]
-    graded = [[here(id_), grade] for id_, grade in gold.items()]
+    reasons = report.reasons.get(question, {})
+    graded = [[here(id_), grade, *([reasons[id_]] if id_ in reasons else [])] for id_, grade in gold.items()]
     far = []
     for ranking, scored in zip(rankings, scores, strict=True):
         left = followed.difference(ranking[:depth])

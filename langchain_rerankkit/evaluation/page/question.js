@@ -248,6 +248,7 @@ function documentButton(one, number) {
 function showDocument(one, number) {
   const { id, text } = one.documents[number],
     grade = one.grades.get(number),
+    reason = one.rankings.grades.find(([judged]) => judged === number)?.[2],
     dialog = byId("document");
   const close = element("button", { type: "button" }, "Close");
   close.addEventListener("click", () => dialog.close());
@@ -271,6 +272,7 @@ function showDocument(one, number) {
         {},
         grade === undefined ? "Not judged." : grade > 0 ? `★ Gold, grade ${grade}.` : "Judged not relevant.",
       ),
+      reason === undefined ? null : element("p", { dir: "auto" }, "The judge's reason: ", foreign(reason)),
       element("p", { class: "text", dir: "auto", tabindex: 0 }, body),
       cut ? element("p", { class: "muted" }, `… cut to ${count(head.cut, "character")}.`) : null,
       tableOf("Places and scores", ["system", "place", "score"], places),

@@ -11,9 +11,9 @@ from typing import Any
 from langchain_core.documents import Document
 
 from langchain_rerankkit.errors import MissingExtraError, ModelNotFoundError
-from langchain_rerankkit.records import total_usage
+from langchain_rerankkit.records import encodable, usage_of
 
-__all__ = ["Asked", "Engine", "Item", "Stage", "ask", "ask_here"]
+__all__ = ["Asked", "Engine", "Item", "Stage", "ask", "ask_here", "told"]
 
 _LONGEST = 300  # characters of an error's message
 
@@ -89,9 +89,13 @@ def ask(stage: Stage, item: Item, *, cold: bool = False) -> Asked:
     except (MissingExtraError, ModelNotFoundError):
         raise
     except Exception as error:  # noqa: BLE001 - a failing question must not lose the others
-        message = " ".join(f"{type(error).__name__}: {error}".split())
-        return Asked((), time.perf_counter() - start, cold, error=message[:_LONGEST])
-    return Asked(found[: stage.cut], seconds, cold, _usage(found))
+        return Asked((), time.perf_counter() - start, cold, error=told(error))
+    return Asked(found[: stage.cut], seconds, cold, usage_of(found))
+
+
+def told(error: Exception) -> str:
+    """An error on a line."""
+    return encodable(" ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST])
 
 
 def ask_here(stage: Stage, items: Sequence[Item], concurrency: int) -> Iterator[tuple[str, Asked]]:
@@ -118,10 +122,3 @@ def _check(found: Sequence[Any]) -> None:
         if not isinstance(document, Document):
             msg = f"A system must return Documents, not {type(document).__name__}."
             raise TypeError(msg)
-
-
-def _usage(documents: Sequence[Document]) -> dict[str, float]:
-    """What the reranker says of its cost; every document of a question says the same."""
-    details = documents[0].metadata.get("rerank") if documents else None
-    usage = total_usage(details) if isinstance(details, Mapping) else {}
-    return {name: value for name, value in usage.items() if not isinstance(value, bool)}

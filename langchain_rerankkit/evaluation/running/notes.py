@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from langchain_core.documents import Document
 
     from langchain_rerankkit.evaluation.datasets.dataset import Dataset
-    from langchain_rerankkit.evaluation.gold.judging import Judgements
+    from langchain_rerankkit.evaluation.gold.qrels import Qrels
     from langchain_rerankkit.evaluation.report import SystemResult
     from langchain_rerankkit.evaluation.running.outcome import Outcome
 
@@ -22,7 +22,7 @@ __all__ = ["notes_on_gold", "notes_on_systems"]
 
 
 def notes_on_gold(
-    dataset: Dataset, judged: Judgements, without: Sequence[str], empty: str, identify: Callable[[Document], str]
+    dataset: Dataset, judged: Qrels, without: Sequence[str], empty: str, identify: Callable[[Document], str]
 ) -> Iterator[str]:
     """On questions, answers and corpus.
 
@@ -56,7 +56,7 @@ def notes_on_gold(
     yield from (mistakes[name] for name in names if name in mistakes)
 
 
-def notes_on_systems(outcomes: Sequence[Outcome], results: Sequence[SystemResult], judged: Judgements) -> Iterator[str]:
+def notes_on_systems(outcomes: Sequence[Outcome], results: Sequence[SystemResult], judged: Qrels) -> Iterator[str]:
     """On what the systems returned."""
     for outcome, result in zip(outcomes, results, strict=True):
         yield from _notes_on_failures(outcome)

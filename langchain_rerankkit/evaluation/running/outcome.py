@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from langchain_rerankkit.evaluation.metrics import score
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from langchain_core.documents import Document
 
-    from langchain_rerankkit.evaluation.gold.judging import Judgements
+    from langchain_rerankkit.evaluation.gold.qrels import Qrels
     from langchain_rerankkit.evaluation.running.asking import Asked
     from langchain_rerankkit.evaluation.running.systems import Line
 
@@ -34,7 +34,7 @@ class Outcome:
 
     line: Line
     found: Mapping[str, Asked]
-    runs: Sequence[Mapping[str, Asked]] = field(default=())
+    runs: Sequence[Mapping[str, Asked]] = ()
 
     @property
     def answers(self) -> Mapping[str, Asked]:
@@ -49,7 +49,7 @@ class Outcome:
 
 def result_of(
     outcome: Outcome,
-    judged: Judgements,
+    judged: Qrels,
     metrics: Sequence[str],
     identify: Callable[[Document], str],
 ) -> SystemResult:

@@ -16,7 +16,7 @@ from langchain_core.documents import Document
 from langchain_rerankkit._optional import require
 from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.errors import MissingExtraError, ModelNotFoundError
-from langchain_rerankkit.evaluation.running.asking import Asked, Item, Stage, ask
+from langchain_rerankkit.evaluation.running.asking import Asked, Item, Stage, ask, told
 from langchain_rerankkit.records import RerankInput
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ __all__ = ["ask_on_ray", "rerank_dataset"]
 
 _LARGEST = 16  # questions of a block, which is what is asked again after its actor died
 _DEATHS = 2  # of restarted actors, after which a question counts as failed; Ray would start actors for it for ever
-_LONGEST = 300  # characters of an error's message
 
 
 def ask_on_ray(stage: Stage, items: Sequence[Item], concurrency: int, **options: Any) -> Iterator[tuple[str, Asked]]:
@@ -237,9 +236,8 @@ class _Rows:
             if isinstance(answer, (MissingExtraError, ModelNotFoundError)):
                 raise answer  # no row could be reranked
             if isinstance(answer, Exception):
-                message = " ".join(f"{type(answer).__name__}: {answer}".split())[:_LONGEST]
                 count = len(row) if isinstance(row, Sequence) else 0
-                yield list(range(count)), None, message.encode(errors="replace").decode()
+                yield list(range(count)), None, told(answer)
                 continue
             details = [document.metadata["rerank"] for document in answer]
             yield (

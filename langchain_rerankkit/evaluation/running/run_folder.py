@@ -38,7 +38,7 @@ class RunFolder:
 
     Args:
         folder: Made if it is not there.
-        facts: What the evaluation is of. A folder with other facts is refused.
+        facts: What the evaluation is of. A folder that knows another value of one is refused; new ones are added.
 
     Raises:
         DatasetError: If the folder holds another evaluation or is damaged.
@@ -57,7 +57,7 @@ class RunFolder:
         except sqlite3.DatabaseError as error:
             msg = f"The answers cannot be read ({error}). Give an empty folder."
             raise DatasetError(msg, file=self._path) from error
-        other = [name for name, value in facts.items() if known and known.get(name) != value]
+        other = [name for name, value in facts.items() if known.get(name, value) != value]
         if other:
             self._database.close()
             msg = (

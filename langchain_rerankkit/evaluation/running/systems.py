@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_core.documents import BaseDocumentCompressor
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableLambda
 
 from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.evaluation.datasets.trec import load_run
@@ -66,6 +66,8 @@ def lines_of(systems: System | Mapping[str, System]) -> list[Line]:
             lines.append(Line(name, load_run(system), name))
         elif isinstance(system, (Runnable, Mapping)):
             lines.append(Line(name, system, name))
+        elif callable(system):
+            lines.append(Line(name, RunnableLambda(system), name))
         else:
             msg = f"{name!r} is a {type(system).__name__}; a system is a retriever, a reranker, or a run."
             raise ValueError(msg)

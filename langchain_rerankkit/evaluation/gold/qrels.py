@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from langchain_core.documents import Document
 
@@ -16,21 +16,29 @@ if TYPE_CHECKING:
     from langchain_rerankkit.evaluation.gold.matching import Matcher
 
 __all__ = [
+    "Empty",
+    "GoldKind",
     "Identity",
-    "Judgements",
+    "Qrels",
+    "choose_gold",
     "document_id",
     "identity_of",
     "judge_by_answers",
     "judge_by_ids",
-    "judges_by_answers",
 ]
+
+GoldKind = Literal["auto", "documents", "answers"]
+"""What documents are judged by; ``"auto"`` takes ids where the dataset has them."""
+
+Empty = Literal["exclude", "zero"]
+"""What questions without a relevant document count for."""
 
 Identity = str | Callable[[Document], str] | None
 """What documents are known by: a metadata field, a function, or None for `document_id`."""
 
 
 @dataclass(frozen=True)
-class Judgements:
+class Qrels:
     """What systems are held against.
 
     Attributes:
@@ -40,6 +48,7 @@ class Judgements:
         pooled: Whether only documents that some system returned were judged, so that recall is relative to them.
         unknown: Documents that could not be judged, and count as not relevant.
         depth: Ranks of each system whose documents were judged; None for all.
+        reasons: Why a document has its grade, by question and document id, where a judge says so.
     """
 
     grades: Mapping[str, Mapping[str, int]]
@@ -48,11 +57,17 @@ class Judgements:
     pooled: bool = False
     unknown: int = 0
     depth: int | None = None
+    reasons: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def relevant_among(self, question: str, documents: Sequence[str]) -> bool:
         """Whether any of these is known to be relevant."""
         grades = self.grades.get(question, {})
         return any(grades.get(document, 0) >= self.relevance for document in documents)
+
+    def without(self, questions: Sequence[str]) -> Qrels:
+        """The same for the other questions."""
+        left_out = set(questions)
+        return replace(self, grades={id_: grades for id_, grades in self.grades.items() if id_ not in left_out})
 
     def without_relevant(self) -> list[str]:
         """Questions that have no relevant document."""
@@ -102,14 +117,28 @@ def identity_of(identity: Identity, *, need_id: bool) -> Callable[[Document], st
     return field
 
 
-def judges_by_answers(dataset: Dataset, gold: str) -> bool:
-    """Whether answer texts are the gold: ids go first where it is left open and the dataset has them."""
-    return gold == "answers" or (gold == "auto" and not any(question.documents for question in dataset.questions))
+def choose_gold(dataset: Dataset, gold: GoldKind, matcher: Matcher) -> bool:
+    """Whether documents are judged by answers: ids go first where it is left open and the dataset has them.
+
+    Raises:
+        ValueError: If there is no such kind, or the dataset has no gold of it, or no questions.
+    """
+    if gold not in get_args(GoldKind):
+        msg = f"gold is one of {', '.join(get_args(GoldKind))}, not {gold!r}."
+        raise ValueError(msg)
+    has_documents = any(question.documents for question in dataset.questions)
+    by_answers = gold == "answers" or (gold == "auto" and not has_documents)
+    # Functions and judges may do without answers; those that look for them do not.
+    enough = not matcher.whole_corpus or any(question.answers for question in dataset.questions)
+    if not dataset.questions or not (enough if by_answers else has_documents):
+        msg = "The dataset has no gold of that kind: give its questions ids of gold documents, or answers."
+        raise ValueError(msg)
+    return by_answers
 
 
-def judge_by_ids(dataset: Dataset, relevance: int) -> Judgements:
+def judge_by_ids(dataset: Dataset, relevance: int) -> Qrels:
     """The dataset's own grades."""
-    return Judgements({question.id: dict(question.documents) for question in dataset.questions}, relevance)
+    return Qrels({question.id: dict(question.documents) for question in dataset.questions}, relevance)
 
 
 def judge_by_answers(
@@ -117,7 +146,7 @@ def judge_by_answers(
     pools: Mapping[str, Iterable[Document]],
     identify: Callable[[Document], str],
     matcher: Matcher,
-) -> Judgements:
+) -> Qrels:
     """Grades of the documents that any system returned, and of the whole corpus where the matcher is cheap enough.
 
     Args:
@@ -134,13 +163,26 @@ def judge_by_answers(
     verdicts = matcher.many(
         (question, document) for question in dataset.questions for document in pooled[question.id].values()
     )
-    keys = ((question, id_) for question, pool in pooled.items() for id_ in pool)
+    keys = (
+        (question, id_, document) for question in dataset.questions for id_, document in pooled[question.id].items()
+    )
     total = sum(map(len, pooled.values()))
     grades: dict[str, dict[str, int]] = {question.id: {} for question in dataset.questions}
+    reasons: dict[str, dict[str, str]] = {}
     unknown = 0
-    for (question_id, id_), grade in zip(keys, progress(verdicts, total, "judge"), strict=True):
+    for (question, id_, document), grade in zip(keys, progress(verdicts, total, "judge"), strict=True):
+        if reason := matcher.reason(question, document):
+            reasons.setdefault(question.id, {})[id_] = reason
         if grade is None:
             unknown += 1
-        elif grade:
-            grades[question_id][id_] = grade
-    return Judgements(grades, matcher.relevance, matcher.name, pooled=not corpus, unknown=unknown, depth=matcher.depth)
+        elif grade or not matcher.whole_corpus:  # of a whole corpus, most are 0
+            grades[question.id][id_] = grade
+    return Qrels(
+        grades,
+        matcher.relevance,
+        matcher.name,
+        pooled=not corpus,
+        unknown=unknown,
+        depth=matcher.depth,
+        reasons=reasons,
+    )

@@ -58,7 +58,7 @@ class JudgementCache:
         self._torn = False
 
     def read(self) -> Iterator[tuple[str, Judgement]]:
-        """Judgements by key. A line that a killed process did not finish is left out, and so asked for again.
+        """Qrels by key. A line that a killed process did not finish is left out, and so asked for again.
 
         Raises:
             DatasetError: If it cannot be read or is no such file.

@@ -18,8 +18,8 @@ from langchain_core.runnables.config import ContextThreadPoolExecutor
 from typing_extensions import override
 
 from langchain_rerankkit.errors import ScoreError
-from langchain_rerankkit.evaluation.datasets.dataset import Question
-from langchain_rerankkit.evaluation.gold.judgements import Judgement, JudgementCache, parse_judgement
+from langchain_rerankkit.evaluation.datasets.questions import Question
+from langchain_rerankkit.evaluation.gold.llm_judgements import Judgement, JudgementCache, parse_judgement
 from langchain_rerankkit.evaluation.gold.matching import Matcher
 from langchain_rerankkit.llm.parsing import said
 from langchain_rerankkit.llm.prompts import draw, fence, harmless
@@ -150,6 +150,11 @@ class LLMJudge(Matcher):
     def judgement(self, question: Question, document: Document) -> Judgement | None:
         """What was said of a document, or why there is no grade; None if it was not judged. Asks nothing."""
         return self._judgements.get(self._key(question, document))
+
+    @override
+    def reason(self, question: Question, document: Document) -> str:
+        said = self.judgement(question, document)
+        return "" if said is None else said.reason or said.error
 
     def judge(self, pairs: Iterable[tuple[Question, Document]]) -> Iterator[Judgement]:
         """Judge pairs, several at a time, each different one once.
