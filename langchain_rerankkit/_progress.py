@@ -16,7 +16,7 @@ _DELAY = 2.0  # seconds before a bar shows
 
 
 def progress(items: Iterable[_Item], total: int, what: str) -> Iterable[_Item]:
-    """The same items, with a bar on standard error or in the notebook once it takes more than two seconds.
+    """The same items, with a bar in a terminal or notebook once it takes more than two seconds.
 
     One switch turns all bars off: the environment variable ``RERANKKIT_PROGRESS=0``. Without tqdm there are none.
 
@@ -30,7 +30,8 @@ def progress(items: Iterable[_Item], total: int, what: str) -> Iterable[_Item]:
     tqdm = load_tqdm()
     if tqdm is None:
         return items
-    bar: Iterable[_Item] = tqdm(items, total=total, desc=what, delay=_DELAY, leave=False)
+    # None: not where standard error is a file, which every frame of a bar would fill.
+    bar: Iterable[_Item] = tqdm(items, total=total, desc=what, delay=_DELAY, leave=False, disable=None)
     return bar
 
 

@@ -145,7 +145,8 @@ class DatasetError(RerankKitError, ValueError):
         self.file = None if file is None else str(file)
         self.line = line
         self.field = field
-        where = ":".join(str(part) for part in (self.file, line) if part is not None)
+        place = line if self.file is not None or line is None else f"row {line}"
+        where = ":".join(str(part) for part in (self.file, place) if part is not None)
         if field is not None:
             where = f"{where}, field {field!r}" if where else f"field {field!r}"
         super().__init__(f"{where}: {message}" if where else message)

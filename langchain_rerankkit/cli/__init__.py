@@ -22,8 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after the command; by default those of the process.
 
     Returns:
-        The exit status: 0, 1 where a score is under what ``--fail-under`` asks, or 2 with a sentence on standard error
-        for a user's mistake.
+        The exit status: 0, 1 where a score is under what ``--fail-under`` asks, 2 with a sentence on standard error
+        for a user's mistake, or 130 after Ctrl-C.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -32,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options) or 0)
+    except KeyboardInterrupt:
+        print("rerankkit: stopped. With --run-dir, the same command goes on from what was answered.", file=sys.stderr)
+        return 130
     except ValidationError as error:
         print(f"rerankkit: {mistakes(error)}", file=sys.stderr)
         return 2

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.documents import BaseDocumentCompressor
 from langchain_core.runnables import Runnable
 
+from langchain_rerankkit._optional import require
 from langchain_rerankkit.cli.specs import RERANKERS, assignment, find, make_reranker, value_of
+from langchain_rerankkit.embedded.embeddings import EmbeddedEmbeddings
+from langchain_rerankkit.lexical import TermStatistics
+from langchain_rerankkit.rerankers.embedded import EmbeddedReranker
+from langchain_rerankkit.rerankers.lexical import LexicalReranker
+from langchain_rerankkit.vectorstores.faiss import FAISS
 
 if TYPE_CHECKING:
     from langchain_rerankkit.evaluation.datasets.dataset import Dataset
@@ -19,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_commands"]
 
+_CANDIDATES = 100  # of a question
 _SYSTEMS = f"""A system is NAME=SPEC or SPEC alone. The first one is the baseline; rerankers reorder what it finds. SPEC is
   a file                    a TREC run, such as runs/bm25.trec
   faiss[,k=100]             a FAISS store of the dataset's corpus with the embedded model
@@ -30,7 +37,7 @@ _SYSTEMS = f"""A system is NAME=SPEC or SPEC alone. The first one is the baselin
 _DEFAULTS: dict[str, Any] = {
     "metric": [],
     "gold": "auto",
-    "match": "words",
+    "match": None,
     "relevance": 1,
     "empty": "exclude",
     "identity": None,
@@ -63,7 +70,7 @@ def add_commands(commands: Any) -> None:
         parser.add_argument("systems", nargs="*", metavar="SYSTEM", help="see below")
         parser.add_argument("--metric", action="append", default=[], help="such as ndcg@10; again for more")
         parser.add_argument("--gold", choices=("auto", "documents", "answers"), default="auto", help="what to judge by")
-        parser.add_argument("--match", choices=("words", "regex", "number"), default="words", help="how answers match")
+        parser.add_argument("--match", choices=("words", "regex", "number"), help="judge by answers, matched so")
         parser.add_argument("--relevance", type=int, default=1, help="lowest grade that counts as relevant (1)")
         parser.add_argument("--empty", choices=("exclude", "zero"), default="exclude", help="questions without gold")
         parser.add_argument("--identity", metavar="FIELD", help="metadata field that holds the id that gold names")
@@ -93,6 +100,7 @@ def _run(options: argparse.Namespace) -> int:
     limits = [_limit(text) for text in options.fail_under]
     if limits:
         parse_metrics(metric for _, metric, _ in limits)  # a mistake is better said before everything is asked
+    _check_outputs(options)
     report = _report(options, [metric for _, metric, _ in limits])
     _show(report)
     if options.compare:
@@ -114,6 +122,16 @@ def _run(options: argparse.Namespace) -> int:
             print(f"rerankkit: {system.name}: {metric} is {system.scores[metric]:.4f}, under {least}", file=sys.stderr)
             under = True
     return int(under)
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """What would fail in the end is better said before everything is asked."""
+    for file in (options.html, options.json, options.csv):
+        if file and not Path(file).absolute().parent.is_dir():
+            msg = f"There is no folder for {file}."
+            raise ValueError(msg)
+    if options.html:
+        require("plotly", extra="report")
 
 
 def _named(report: EvaluationReport, name: str) -> SystemResult:
@@ -139,15 +157,19 @@ def _report(options: argparse.Namespace, needed: list[str]) -> EvaluationReport:
             raise ValueError(msg)
         return EvaluationReport.load(options.dataset)
     dataset = _dataset(options.dataset)
+    store = _Store(dataset)
     if options.sample is not None:
         dataset = dataset.sample(options.sample)
     systems: dict[str, Any] = {}
     for text in options.systems:
-        name, system = _system(text, dataset)
+        name, system = _system(text, store)
         if name in systems:
             msg = f"Two systems are called {name!r}: write NAME=SPEC."
             raise ValueError(msg)
         systems[name] = system
+    if options.baseline is not None and options.baseline not in systems:
+        msg = f"The baseline {options.baseline!r} is none of the systems: {', '.join(systems)}."
+        raise ValueError(msg)
     return evaluate(
         systems,
         dataset,
@@ -173,7 +195,7 @@ def _dataset(text: str) -> Dataset:
     return Dataset.load(text)
 
 
-def _system(text: str, dataset: Dataset) -> tuple[str, Any]:
+def _system(text: str, store: _Store) -> tuple[str, Any]:
     name, sign, spec = text.partition("=")
     if not sign or not name or set(name) & set(",:/"):  # the sign of a field's value, or of a path
         name, spec = text, text
@@ -182,29 +204,51 @@ def _system(text: str, dataset: Dataset) -> tuple[str, Any]:
     kind, *assignments = spec.split(",")
     fields = {field: value_of(value) for field, value in map(assignment, assignments)}
     if kind == "faiss":
-        return name, _faiss(dataset, **fields)
+        return name, store.get().as_retriever(search_kwargs={"k": fields.get("k", _CANDIDATES)})
+    if kind == "embedded" and store.pays:
+        return name, EmbeddedReranker.from_store(store.get(), **fields)
+    if kind == "lexical" and store.dataset.corpus:
+        texts = (document.page_content for document in store.dataset.corpus)
+        return name, LexicalReranker(statistics=TermStatistics.from_texts(texts), **fields)
     if kind in RERANKERS:
         return name, make_reranker(kind, fields)
+    if ":" not in kind and set(kind) & set("/."):
+        msg = f"There is no such file: {kind}"
+        raise ValueError(msg)
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - what is there is the user's own
     try:
         found = find(kind)
     finally:
         sys.path.pop(0)
-    system = found(**fields) if isinstance(found, type) or fields else found
+    if fields and not isinstance(found, type):
+        msg = f"Fields are for classes; {kind} is an object."
+        raise ValueError(msg)
+    system = found(**fields) if isinstance(found, type) else found
     if not isinstance(system, (BaseDocumentCompressor, Runnable)):
         msg = f"{kind!r} is a {type(system).__name__}; a system is a retriever or a reranker."
         raise TypeError(msg)
     return name, system
 
 
-def _faiss(dataset: Dataset, k: int = 100) -> Runnable[str, Any]:
-    from langchain_rerankkit.embedded.embeddings import EmbeddedEmbeddings
-    from langchain_rerankkit.vectorstores.faiss import FAISS
+class _Store:
+    """A FAISS store of the dataset's corpus with the embedded model, made once and where it is asked for."""
 
-    if not dataset.corpus:
-        msg = "The dataset has no corpus to search: give a run or a retriever of your own as the first system."
-        raise ValueError(msg)
-    return FAISS.from_documents(list(dataset.corpus), EmbeddedEmbeddings()).as_retriever(search_kwargs={"k": k})
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self._made: FAISS | None = None
+
+    @property
+    def pays(self) -> bool:
+        """Whether it takes less to embed the corpus than the candidates of every question."""
+        return self._made is not None or 0 < len(self.dataset.corpus) < _CANDIDATES * len(self.dataset.questions)
+
+    def get(self) -> FAISS:
+        if self._made is None:
+            if not self.dataset.corpus:
+                msg = "The dataset has no corpus to search: give a run or a retriever of your own as the first system."
+                raise ValueError(msg)
+            self._made = FAISS.from_documents(list(self.dataset.corpus), EmbeddedEmbeddings())
+        return self._made
 
 
 def _limit(text: str) -> tuple[str, str, float]:

@@ -33,8 +33,8 @@ class RetrievalEvaluator(RunnableSerializable[dict[str, Any], dict[str, float]])
     metrics: Sequence[str] = DEFAULT_METRICS
     """Metric names with cut-offs."""
 
-    match: Match = "words"
-    """When a document holds an answer: ``"words"``, ``"regex"``, ``"number"``, a function, or a judge."""
+    match: Match | None = None
+    """When a document holds an answer: ``"words"`` (the default), ``"regex"``, ``"number"``, a function, or a judge."""
 
     relevance: int = Field(default=1, ge=1)
     """Lowest grade of a gold document that counts as relevant."""

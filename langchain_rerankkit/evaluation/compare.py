@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "Difference", "compare"]
 
-Verdict = Literal["better", "worse", "below noise", "equal"]
+_LEVEL = 0.05
+Verdict = Literal["better", "worse", "below noise", "equal", "failed"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Difference:
         cost: What all questions cost; None where that is unknown.
         spread: Largest less smallest mean of repeated runs, the system's or the baseline's; 0 without repeats.
         verdict: ``"better"`` or ``"worse"`` where the adjusted p-value is below the level and the difference above the
-            spread, ``"equal"`` where no question differs, else ``"below noise"``.
+            spread, ``"equal"`` where no question differs, ``"failed"`` where one of the two answered no question, else
+            ``"below noise"``.
     """
 
     system: str
@@ -68,18 +70,30 @@ class Difference:
 
     def __str__(self) -> str:
         """The finding in words."""
-        questions = self.wins + self.ties + self.losses
+        differing = self.wins + self.losses
+        questions = counted(differing + self.ties, "question")
+        if self.verdict == "failed":
+            return f"{self.system}: it or the baseline failed at all of {questions}, so nothing is compared."
         if self.verdict == "equal":
-            return f"{self.system}: {self.metric} is the same as the baseline's on all of {counted(questions, 'question')}."
-        change = f"{self.system}: {self.metric} {self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+            return f"{self.system}: {self.metric} is the same as the baseline's on all of {questions}."
+        interval = f" [{self.low:+.3f}, {self.high:+.3f}]" if math.isfinite(self.low) else ""
+        change = f"{self.system}: {self.metric} {self.difference:+.3f}{interval}"
         if self.verdict in {"better", "worse"}:
             return f"{change}, {self.verdict} than the baseline ({_adjusted(self.p_adjusted)})."
+        return f"{change} is below noise{self._why_noise(questions)}."
+
+    def _why_noise(self, questions: str) -> str:
+        differing = self.wins + self.losses
         if self.spread >= abs(self.difference):
-            return f"{change} is below noise: repeated runs of one system differ by {self.spread:.3f}."
-        return (
-            f"{change} is below noise ({_adjusted(self.p_adjusted)}): {counted(questions, 'question')} would show a difference of "
-            f"{self.detectable:.3f} or more."
-        )
+            return f": repeated runs of one system differ by {self.spread:.3f}"
+        why = f" ({_adjusted(self.p_adjusted)})"
+        least = 2.0 ** (1 - differing)  # the p-value where all of them differ in one direction
+        if least >= _LEVEL:
+            what = f"only {counted(differing, 'question')} differ{'s' if differing == 1 else ''}"
+            return f"{why}: {what}, which cannot show anything (p is at least {least:.2g})"
+        if self.detectable > abs(self.difference):
+            return f"{why}: {questions} would show a difference of {self.detectable:.3f} or more"
+        return why
 
 
 @dataclass(frozen=True, repr=False)
@@ -137,7 +151,7 @@ class Comparison:
                 f"{line.score:.3f}",
                 "-" if line.ceiling is None else f"{line.ceiling:.3f}",
                 f"{line.difference:+.3f}",
-                f"{line.low:+.3f} to {line.high:+.3f}",
+                f"{line.low:+.3f} to {line.high:+.3f}" if math.isfinite(line.low) else "-",
                 _p(line.p_adjusted),
                 f"{line.wins} / {line.ties} / {line.losses}",
                 line.verdict,
@@ -151,7 +165,7 @@ class Comparison:
             "method over the systems of a metric. Each interval (BCa bootstrap) is of one comparison alone, and somewhat "
             "too narrow with few questions. The ceiling is the best order of the candidates."
         )
-        noisy = [str(line) for line in self.differences if line.verdict in {"below noise", "equal", "worse"}]
+        noisy = [str(line) for line in self.differences if line.verdict != "better"]
         title = f"Against {self.baseline}, {counted(self.questions, 'question')}"
         return Table(title, header, rows, [how, *self._extreme_questions()], noisy, left=(1, 8))
 
@@ -210,7 +224,7 @@ def compare(
         The comparison: a table when printed.
 
     Raises:
-        ValueError: If a system or metric is not in the report, or there is no other system.
+        ValueError: If a system or metric is not in the report, there is no other system, or no question counts.
     """
     numpy = require("numpy", extra="evaluation")
     there = [system.name for system in report.systems]
@@ -228,6 +242,9 @@ def compare(
         msg = f"The report lacks the metrics {unknown}; it has {report.metrics}."
         raise ValueError(msg)
     questions = list(base.per_question[names[0]]) if names else []
+    if not questions:
+        msg = "No question of the report counts, so there is nothing to compare: see its notes."
+        raise ValueError(msg)
     changes = {
         metric: {
             # Differences of scores computed in another order are not differences.
@@ -249,7 +266,7 @@ def compare(
         adjusted = holm(p_values[column : column + len(others)])
         for system, p_adjusted in zip(others, adjusted, strict=True):
             values = columns[:, column]
-            mean = float(values.mean()) if len(values) else math.nan
+            mean = float(values.mean())
             spread = max(_spread(system, metric), _spread(base, metric))
             differences.append(
                 Difference(
@@ -270,7 +287,9 @@ def compare(
                     seconds=_seconds(system),
                     cost=(system.usage or {}).get("cost"),
                     spread=spread,
-                    verdict=_verdict(values, mean, p_adjusted, 1 - level, spread),
+                    verdict="failed"
+                    if any(set(questions) <= set(one.failures) for one in (base, system))
+                    else _verdict(values, mean, p_adjusted, 1 - level, spread),
                 )
             )
             column += 1

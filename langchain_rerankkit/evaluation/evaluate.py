@@ -10,28 +10,30 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from langchain_core.documents import Document
-from langchain_core.runnables import Runnable
 
-from langchain_rerankkit._progress import progress
+from langchain_rerankkit._optional import require
 from langchain_rerankkit.evaluation.datasets.dataset import Dataset
-from langchain_rerankkit.evaluation.gold.matching import Match, parse_matcher
+from langchain_rerankkit.evaluation.gold.matching import Match
 from langchain_rerankkit.evaluation.gold.qrels import (
     Empty,
     GoldKind,
     Identity,
     Qrels,
     choose_gold,
+    has_id,
     identity_of,
     judge_by_answers,
     judge_by_ids,
+    text_id,
 )
 from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS, parse_metrics
 from langchain_rerankkit.evaluation.model_id import settings
 from langchain_rerankkit.evaluation.report import EvaluationReport
-from langchain_rerankkit.evaluation.running.asking import Asked, Engine, Item, Stage, ask_here
+from langchain_rerankkit.evaluation.running.asking import Engine, ask_here
 from langchain_rerankkit.evaluation.running.notes import notes_on_gold, notes_on_systems
 from langchain_rerankkit.evaluation.running.outcome import Outcome, result_of
 from langchain_rerankkit.evaluation.running.run_folder import RunFolder
+from langchain_rerankkit.evaluation.running.stages import Stages
 from langchain_rerankkit.evaluation.running.systems import Line, System, lines_of
 
 __all__ = ["evaluate"]
@@ -43,7 +45,7 @@ def evaluate(
     metrics: str | Iterable[str] = DEFAULT_METRICS,
     *,
     gold: GoldKind = "auto",
-    match: Match = "words",
+    match: Match | None = None,
     relevance: int = 1,
     empty: Empty = "exclude",
     identity: Identity = None,
@@ -66,19 +68,21 @@ def evaluate(
             question id to document ids (best first) or to scores by document id (ties keep their order).
         dataset: Questions with gold.
         metrics: Metric names with cut-offs: see `langchain_rerankkit.evaluation.metrics`.
-        gold: Judge by ``"documents"`` (ids and grades) or by ``"answers"``; ``"auto"`` takes ids where the dataset has
-            them.
-        match: When a document holds an answer: ``"words"``, ``"regex"``, ``"number"``, a function of question and
-            document, or a judge: see `langchain_rerankkit.evaluation.gold.matching`.
+        gold: Judge by ``"documents"`` (ids and grades) or by ``"answers"``; ``"auto"`` takes answers where ``match`` is
+            given, else ids where the dataset has them.
+        match: When a document holds an answer: ``"words"`` (the default), ``"regex"``, ``"number"``, a function of
+            question and document, or a judge: see `langchain_rerankkit.evaluation.gold.matching`.
         relevance: Lowest grade of a gold document that counts as relevant; a matcher has its own.
         empty: Questions without any relevant document: ``"exclude"`` them from the means (and say how many), or count
-            them as ``"zero"`` as trec_eval does.
+            them as ``"zero"`` as trec_eval does. Those to which no system found an answer, where that is all that was
+            looked at, count as 0 in either way.
         identity: Gives a document's id: a function, or the name of a metadata field; by default `document_id`.
         repeats: How often each reranker is asked everything, for those whose answers vary. Scores are means over the
             runs, and differences within their spread are called noise.
         concurrency: Questions asked at a time. More than one for endpoints; times of local models are then those of a
             busy machine.
-        run_dir: A folder that keeps every answer as it comes. A later call with the same folder asks only what is missing.
+        run_dir: A folder that keeps every answer as it comes. A later call with the same folder asks only what is missing or
+            failed.
             Other questions, corpora and settings of systems are refused; what a store, a client or a closure holds
             cannot be seen: take a new folder after a change there.
         engine: Where rerankers run: ``"local"`` in threads of this process, ``"ray"`` on actors of a Ray cluster, so
@@ -96,36 +100,48 @@ def evaluate(
         ModelNotFoundError: If a system's model files are missing.
     """
     names = list(parse_metrics(metrics))
-    if repeats < 1 or concurrency < 1:
-        msg = "repeats and concurrency must be at least 1."
+    if repeats < 1 or concurrency < 1 or relevance < 1:
+        msg = "repeats, concurrency and relevance must be at least 1."
         raise ValueError(msg)
     if empty not in get_args(Empty):
         msg = f"empty is one of {', '.join(get_args(Empty))}, not {empty!r}."
         raise ValueError(msg)
-    matcher = parse_matcher(match)
-    by_answers = choose_gold(dataset, gold, matcher)
-    identify = identity_of(identity, need_id=not by_answers)
+    if not isinstance(dataset, Dataset):
+        msg = f"evaluate takes systems and then a Dataset, not a {type(dataset).__name__}."
+        raise TypeError(msg)
+    require("numpy", extra="evaluation")  # which is better said before everything is asked
+    matcher = choose_gold(dataset, gold, match)
+    identify = identity_of(identity, need_id=matcher is None)
+    if identity is None and matcher is not None and any(not has_id(document) for document in dataset.corpus):
+        identify = text_id  # a store may have given ids to documents that have none here
     lines = lines_of(systems)
+    with_text = matcher is not None or any(line.reranker is not None for line in lines)
     with ExitStack() as stack:
         folder = stack.enter_context(RunFolder(run_dir, _facts(dataset, lines))) if run_dir is not None else None
-        asking = _Asking(dataset, identify, _engine(engine), concurrency, folder)
-        outcomes = [asking.outcome(line, repeats, with_text=by_answers) for line in lines]
+        stages = Stages(dataset, identify, _engine(engine), concurrency, folder, need_text=with_text)
+        outcomes = [stages.outcome(line, repeats) for line in lines]
 
-    if by_answers:
+    if matcher is not None:
         pools = {question.id: _pool(outcomes, question.id, matcher.depth) for question in dataset.questions}
         judged = judge_by_answers(dataset, pools, identify, matcher)
     else:
         judged = judge_by_ids(dataset, relevance)
     without = judged.without_relevant()
+    if judged.pooled and matcher is not None:
+        # That nobody found an answer does not mean that there is none.
+        needs = matcher.whole_corpus
+        left_out = [question.id for question in dataset.questions if needs and not question.answers]
+    else:
+        left_out = without
     if empty == "exclude":
-        judged = judged.without(without)
-    results = [result_of(outcome, judged, names, identify) for outcome in outcomes]
+        judged = judged.without(left_out)
+    results = [result_of(outcome, judged, names) for outcome in outcomes]
     return EvaluationReport(
         dataset=dataset.name,
         questions=len(judged.grades),
         systems=results,
         notes=[
-            *notes_on_gold(dataset, judged, without, empty, identify),
+            *notes_on_gold(dataset, judged, without, left_out if empty == "exclude" else [], identify),
             *notes_on_systems(outcomes, results, judged),
         ],
         relevance=judged.relevance,
@@ -134,72 +150,6 @@ def evaluate(
         reasons=judged.reasons,
         documents=_texts(dataset, outcomes, judged, identify),
     )
-
-
-class _Asking:
-    """Asks each stage once, so that all rerankers of a first stage see the same candidates."""
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        identify: Callable[[Document], str],
-        engine: Engine,
-        concurrency: int,
-        folder: RunFolder | None,
-    ) -> None:
-        self._dataset = dataset
-        self._corpus = {identify(document): document for document in dataset.corpus}
-        self._engine = engine
-        self._concurrency = concurrency
-        self._folder = folder
-        self._found: dict[str, dict[str, Asked]] = {}
-
-    def outcome(self, line: Line, repeats: int, *, with_text: bool) -> Outcome:
-        """Everything that a line answers."""
-        found = self._first_stage(line, with_text=with_text or line.reranker is not None)
-        if line.reranker is None:
-            return Outcome(line, found)
-        texts = {question.id: question.text for question in self._dataset.questions}
-        # What was not retrieved cannot be reranked.
-        items = [Item(id_, texts[id_], asked.documents) for id_, asked in found.items() if not asked.error]
-        failed = {id_: Asked(error=asked.error) for id_, asked in found.items() if asked.error}
-        runs = []
-        for number in range(1, repeats + 1):
-            name = line.name if repeats == 1 else f"{line.name}, run {number}"
-            answers = self._ask(Stage(f"rerank: {name}", line.reranker, line.cut), items, self._engine)
-            runs.append({id_: answers.get(id_) or failed[id_] for id_ in found})
-        return Outcome(line, found, runs)
-
-    def _first_stage(self, line: Line, *, with_text: bool) -> dict[str, Asked]:
-        if isinstance(line.source, Runnable):
-            if line.first not in self._found:
-                items = [Item(question.id, question.text) for question in self._dataset.questions]
-                # From this process always: a store is where it is.
-                self._found[line.first] = self._ask(Stage(f"retrieve: {line.first}", line.source), items, ask_here)
-            return self._found[line.first]
-        return {
-            question.id: Asked(
-                [self._document(id_, with_text=with_text) for id_ in _ids(line.source.get(question.id, ()))]
-            )
-            for question in self._dataset.questions
-        }
-
-    def _ask(self, stage: Stage, items: Sequence[Item], engine: Engine) -> dict[str, Asked]:
-        known = self._folder.read(stage.name) if self._folder else {}
-        missing = [item for item in items if item.id not in known]
-        for id_, asked in progress(engine(stage, missing, self._concurrency), len(missing), stage.name):
-            if self._folder:
-                self._folder.write(stage.name, id_, asked)
-            known[id_] = asked
-        return {item.id: known[item.id] for item in items}
-
-    def _document(self, id_: str, *, with_text: bool) -> Document:
-        if id_ not in self._corpus:
-            if with_text:
-                msg = f"The run names documents that the dataset's corpus lacks, {id_!r} among them."
-                raise ValueError(msg)
-            return Document(id=id_, page_content="")
-        return self._corpus[id_]
 
 
 def _engine(engine: str | Engine) -> Engine:
@@ -215,12 +165,6 @@ def _engine(engine: str | Engine) -> Engine:
     raise ValueError(msg)
 
 
-def _ids(ranking: Mapping[str, float] | Sequence[str]) -> list[str]:
-    if isinstance(ranking, Mapping):
-        return sorted(ranking, key=lambda id_: -ranking[id_])  # stable: ties keep their order
-    return list(ranking)
-
-
 def _facts(dataset: Dataset, lines: Sequence[Line]) -> dict[str, str]:
     """What an evaluation is of; secrets are no plain settings."""
     facts = {
@@ -228,7 +172,9 @@ def _facts(dataset: Dataset, lines: Sequence[Line]) -> dict[str, str]:
         "the corpus": _hash([(document.id, document.page_content) for document in dataset.corpus]),
     }
     for line in lines:
-        facts[f"the system {line.name!r}"] = f"{settings(line.source)} {settings(line.reranker)} {line.cut}"
+        # What a reranker is given is kept with its answers.
+        said = settings(line.source) if line.reranker is None else f"{settings(line.reranker)} {line.cut}"
+        facts[f"the system {line.name!r}"] = said
     return facts
 
 
@@ -240,7 +186,7 @@ def _pool(outcomes: Sequence[Outcome], question: str, depth: int | None) -> list
     return [
         document
         for outcome in outcomes
-        for run in outcome.runs or [outcome.found]
+        for run in (outcome.found, *outcome.runs)
         for document in run[question].documents[:depth]
     ]
 
@@ -249,7 +195,7 @@ def _texts(
     dataset: Dataset, outcomes: Sequence[Outcome], judged: Qrels, identify: Callable[[Document], str]
 ) -> dict[str, str]:
     texts = {
-        identify(document): document.page_content
+        str(document.id): document.page_content
         for outcome in outcomes
         for asked in outcome.found.values()
         for document in asked.documents

@@ -11,7 +11,7 @@
 
 Beside them, for comparison with figures of others: ``recall_cap@k`` and ``map_cap@k`` divide by min(k, R) (BEIR,
 sentence-transformers); ``ndcg_exp`` and ``ndcg_exp@k`` gain 2^grade - 1 (Burges et al., ICML 2005). Any other name is handed to
-ir-measures (``"RBP(p=0.8)"``, …). A metric of a system is the mean over questions.
+ir-measures (``"nDCG(gains={2: 3})@10"``, …). A metric of a system is the mean over questions.
 """
 
 from __future__ import annotations
@@ -74,14 +74,19 @@ def _parse(name: str) -> Metric:
             msg = f"The metric {name!r} needs a cut-off, such as {name}@5."
             raise ValueError(msg)
         return Metric(known, cutoff)
+    ir_measures = require("ir_measures", extra="evaluation")
     try:
-        return Metric("", measure=require("ir_measures", extra="evaluation").parse_measure(name))
+        measure = ir_measures.parse_measure(name)
     except (NameError, ValueError, SyntaxError) as error:
         msg = (
             f"Unknown metric {name!r}. Known are {', '.join(DEFAULT_METRICS)}, other cut-offs of these, "
             f"{', '.join(_METRICS)} and ir-measures' own."
         )
         raise ValueError(msg) from error
+    if not ir_measures.DefaultPipeline.supports(measure):
+        msg = f"ir-measures cannot compute the metric {name!r} with what is installed: see https://ir-measur.es."
+        raise ValueError(msg)
+    return Metric("", measure=measure)
 
 
 def score(

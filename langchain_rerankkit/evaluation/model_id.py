@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
-from langchain_core.load import Serializable, dumps
+from langchain_core.runnables import RunnableLambda
 from pydantic import BaseModel, SecretStr
 
 from langchain_rerankkit.base import Reranker
 
 __all__ = ["model_id", "settings"]
 
+# Fields that may hold one as plain text.
+_SECRET = re.compile(
+    r"api_?key|access_?key|private_?key|^key$|token$|secret|passw|credential|authorization", re.IGNORECASE
+)
 _LONG = 60  # characters of a value that is shown by its digest
 
 # What a reranker may differ in without scoring differently, but for rounding.
@@ -50,7 +54,7 @@ def _fields(model: BaseModel) -> dict[str, Any]:
     fields = {}
     for name, about in type(model).model_fields.items():
         value = getattr(model, name)
-        if not about.exclude and not isinstance(value, SecretStr):
+        if not about.exclude and not isinstance(value, SecretStr) and not _SECRET.search(name):
             default = about.get_default(call_default_factory=True, validated_data={})
             if type(value) is not type(default) or value != default:
                 fields[name] = value
@@ -60,21 +64,33 @@ def _fields(model: BaseModel) -> dict[str, Any]:
 def _shown(value: Any) -> str:  # noqa: PLR0911 - a return for each kind of value
     if isinstance(value, Reranker):
         return model_id(value)
-    if isinstance(value, Serializable) and value.is_lc_serializable():
-        return f"{type(value).__name__}#{_digest(dumps(value, sort_keys=True))}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(_shown, value))}]"
     if isinstance(value, Mapping):
-        return f"#{_digest(json.dumps(value, sort_keys=True, default=_shown))}"
+        kept = sorted((str(key), _shown(item)) for key, item in value.items() if not _SECRET.search(str(key)))
+        return f"#{_digest(repr(kept))}"
+    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
+        return repr(value.item())  # a number of numpy
     if value is None or isinstance(value, (str, bool, int, float)):
         said = repr(value)
         return f"#{_digest(said)}" if len(said) > _LONG or "://" in said else said
     if isinstance(value, BaseModel):
-        fields = (f"{name}={_shown(field)}" for name, field in _fields(value).items())
-        return f"{type(value).__name__}({', '.join(fields)})"
+        said = ", ".join(f"{name}={_shown(field)}" for name, field in _fields(value).items())
+        ours = type(value).__module__.startswith(
+            "langchain_rerankkit."
+        )  # of others nobody knows which text is a secret
+        return (
+            f"{type(value).__name__}({said})"
+            if ours and len(said) <= _LONG
+            else f"{type(value).__name__}#{_digest(said)}"
+        )
+    if isinstance(value, RunnableLambda):
+        return f"RunnableLambda({_shown(getattr(value, 'func', None) or getattr(value, 'afunc', None))})"
     code = getattr(value, "__code__", None)
     named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}.{named.__qualname__}" + (f"#{_digest(repr(_code(code)))}" if code else "")
+    return f"{getattr(named, '__module__', '')}.{named.__qualname__}" + (
+        f"#{_digest(repr(_code(code)))}" if code else ""
+    )
 
 
 def _code(code: Any) -> tuple[Any, ...]:

@@ -81,6 +81,13 @@ def assert_no_regression(
         for name in ([system] if system is not None else before)
         if (finding := _finding(report, baseline, name, metric, tolerance)) is not None
     ]
+    before_and_asked = [id_ for id_ in baseline.baseline.per_question[metric] if id_ in report.question_texts]
+    gone = [id_ for id_ in before_and_asked if id_ not in report.baseline.per_question[metric]]
+    if gone:
+        findings.append(
+            f"{counted(len(gone), 'question')} that counted are asked and count no longer, since no document is known to be "
+            f"relevant: {some(gone)}."
+        )
     unguarded = [one.name for one in report.systems if one.name not in before] if system is None else []
     notes = [
         *([f"systems that are not in the baseline: {some(unguarded)}"] if unguarded else []),

@@ -190,7 +190,7 @@ class EvaluationReport:
                 f"Reranked: {count} for a question" + (f", {statistics.mean(words):.0f} words each." if words else ".")
             )
         if spent:
-            legend.append("What language models and endpoints were asked and cost: sums over all questions.")
+            legend.append("What language models and endpoints were asked and cost: sums over all questions and runs.")
         return Table(f"{self.dataset}: {counted(self.questions, 'question')}", header, rows, legend, self.notes)
 
     def to_markdown(self) -> str:
@@ -229,7 +229,7 @@ class EvaluationReport:
             The lines.
         """
         out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
+        writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)  # a bare "\r" would end a row
         writer.writerow(["system", "id", "question", *self.metrics, "failure"])
         for system in self.systems:
             for id_ in next(iter(system.per_question.values()), {}):
@@ -314,7 +314,7 @@ def _plain(value: Any) -> Any:
 
 
 def _no_formula(text: str) -> str:
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) or text[:1] in {"\t", "\r"} else text
 
 
 def _is_shown(usage: Mapping[str, float] | None, name: str) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_rerankkit._optional import require
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["Table"]
 
@@ -80,26 +80,56 @@ class Table:
         )
 
     def rich(self) -> Any:
-        """As a renderable of rich.
+        """As a renderable of rich; a table that is wider than the terminal goes on below, with its first columns again.
 
         Raises:
             MissingExtraError: Without rich.
         """
-        kind = require("rich.text", extra="report").Text
+        require("rich.table", extra="report")
+        return _Fitted(self)
+
+    def _is_left(self, column: int) -> bool:
+        return column == 0 or column in self.left
+
+
+class _Fitted:
+    """A table for a terminal, however wide that is."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        shown, kind = self._table, require("rich.text", extra="report").Text
 
         def text(content: str) -> Any:
             return kind(_plain(content))  # not a str: rich reads markup in strings
 
-        table = require("rich.table", extra="report").Table(title=text(self.title), title_justify="left")
-        for column, name in enumerate(self.header):
-            table.add_column(text(name), justify="left" if self._is_left(column) else "right", overflow="fold")
-        for row in self.rows:
-            table.add_row(*(text(cell) for cell in row))
-        below = [text(sentence) for sentence in self.legend] + [text(f"- {note}") for note in self.notes]
-        return require("rich.console", extra="report").Group(table, *below)
+        yield text(shown.title)
+        for columns in self._groups(options.max_width):
+            table = require("rich.table", extra="report").Table()
+            for column in columns:
+                left = shown._is_left(column)  # noqa: SLF001 - of this module
+                table.add_column(text(shown.header[column]), justify="left" if left else "right", no_wrap=not left)
+            for row in shown.rows:
+                table.add_row(*(text(row[column]) for column in columns))
+            yield table
+        yield from map(text, shown.legend)
+        yield from (text(f"- {note}") for note in shown.notes)
 
-    def _is_left(self, column: int) -> bool:
-        return column == 0 or column in self.left
+    def _groups(self, width: int) -> list[list[int]]:
+        """Columns that fit beside each other, each time after those that name the row."""
+        table = self._table
+        widths = [
+            max(len(_plain(cells[column])) for cells in (table.header, *table.rows)) + 3
+            for column in range(len(table.header))
+        ]
+        first = [column for column in range(len(widths)) if column <= max((0, *(c for c in table.left if c <= 1)))]
+        groups = [list(first)]
+        for column in range(len(first), len(widths)):
+            if len(groups[-1]) > len(first) and sum(widths[c] for c in groups[-1]) + widths[column] + 1 > width:
+                groups.append(list(first))
+            groups[-1].append(column)
+        return groups
 
 
 def _in_a_cell(text: str) -> str:

@@ -10,6 +10,7 @@ from typing_extensions import Self, override
 
 from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.embedded.embeddings import EmbeddedEmbeddings
+from langchain_rerankkit.errors import MissingExtraError
 from langchain_rerankkit.inference.similarity import TextVectors, cosines
 from langchain_rerankkit.lexical import TermStatistics, analyser, bm25, bm25_limit
 from langchain_rerankkit.records import ScoreRequest, by_request
@@ -58,9 +59,12 @@ class EmbeddedReranker(Reranker):
 
     @override
     def _load(self) -> Any:
-        embeddings = EmbeddedEmbeddings()
-        embeddings.embed([""])  # which loads the model
-        return embeddings, analyser("english")
+        try:
+            embeddings = EmbeddedEmbeddings()
+            embeddings.embed([""])  # which loads the model
+            return embeddings, analyser("english")
+        except MissingExtraError as error:  # one line for all that is needed, not one after the other
+            raise MissingExtraError(error.module, "embedded", error.reason) from error
 
     @override
     def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Sequence[float] | Exception]:

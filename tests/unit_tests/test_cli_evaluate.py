@@ -63,7 +63,7 @@ def test_what_is_written_can_be_read_again(capsys, dataset, tmp_path):
     assert [system.name for system in report.systems] == ["first", "longest"]
     assert [len(found) for found in report["longest"].rankings.values()] == [2, 2]
     assert run(capsys, "evaluate", tmp_path / "r.json").out == first
-    assert (tmp_path / "r.csv").read_text().startswith("system,id,question,mrr,failure\nfirst,q1,")
+    assert (tmp_path / "r.csv").read_text().startswith('"system","id","question","mrr","failure"\n"first","q1",')
     compared = run(capsys, "compare", tmp_path / "r.json", "--baseline", "longest").out
     assert "Against longest, 2 questions" in compared
     assert (

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,10 +48,31 @@ def test_a_clear_gain_is_called_better_and_a_loss_worse():
 
 
 def test_what_few_questions_cannot_show_is_called_noise_in_words():
-    few = compare(report(5, mixed=right_for(0.3)))["mixed", "mrr"]
+    few = compare(report(15, mixed=right_for(0.3)))["mixed", "mrr"]
     assert few.verdict == "below noise"
-    assert "below noise" in str(few)
-    assert f"would show a difference of {few.detectable:.3f} or more" in str(few)
+    assert f"15 questions would show a difference of {few.detectable:.3f} or more" in str(few)
+
+
+def test_so_few_that_nothing_can_be_shown():
+    five = compare(report(5, good=right_for(1.0)))["good", "mrr"]
+    assert five.verdict == "below noise"
+    assert "only 4 questions differ, which cannot show anything (p is at least 0.12)" in str(five)
+    one = compare(evaluate({"a": {"q1": ["x"]}, "b": {"q1": ["w1"]}}, Dataset(dataset(2).questions[1:]), "mrr"))[
+        "b", "mrr"
+    ]
+    assert (
+        str(one)
+        == "b: mrr +1.000 is below noise (adjusted p = 1.000): only 1 question differs, which cannot show anything (p is at least 1)."
+    )
+
+
+def test_what_failed_is_not_called_equal():
+    def fail(query, texts):
+        raise TimeoutError
+
+    found = compare(report(10, dead=FunctionReranker(function=fail)))["dead", "mrr"]
+    assert found.verdict == "failed"
+    assert "failed at all of 10 questions, so nothing is compared" in str(found)
 
 
 def test_the_same_ranking_is_called_equal():
@@ -110,8 +133,36 @@ def test_what_varies_by_itself_more_than_it_differs_is_noise():
     spread = max(m["mrr"] for m in result.repeats) - min(m["mrr"] for m in result.repeats)
     line = compare(found)["moody", "mrr"]
     assert line.spread == pytest.approx(spread)
-    if abs(line.difference) <= spread:
-        assert line.verdict == "below noise"
+    assert spread > 0
+
+
+class Tiring(FunctionReranker):
+    """Always better than the baseline, and from run to run less so."""
+
+    function: object = None
+    asked: list = []
+
+    def _score(self, query, texts):
+        self.asked.append(query)
+        first = len(self.asked) <= 40 or query.startswith(("w6", "w7", "w8", "w9"))
+        return [float(query.split()[0] in text) if first else -float(place) for place, text in enumerate(texts)]
+
+
+def test_a_difference_within_the_spread_is_noise_however_small_p_is():
+    tiring = Tiring(asked=[])
+    found = evaluate({"first": FixedRetriever(documents=list(CORPUS)), "tiring": tiring}, dataset(40), "mrr", repeats=2)
+    line = compare(found)["tiring", "mrr"]
+    assert line.p_adjusted < 0.01
+    worse = replace(found["tiring"], repeats=[{"mrr": 0.0}, {"mrr": 1.0}])
+    noisy = compare(replace(found, systems=[found.baseline, worse]))["tiring", "mrr"]
+    assert noisy.verdict == "below noise"
+    assert "repeated runs of one system differ by 1.000" in str(noisy)
+    back = compare(replace(found, systems=[found.baseline, worse]), "tiring")["first", "mrr"]
+    assert back.verdict == "below noise", "the baseline's spread counts as well"
+    assert (
+        compare(replace(found, systems=[found.baseline, replace(worse, repeats=[])]))["tiring", "mrr"].verdict
+        == "better"
+    )
 
 
 def test_it_prints_as_a_table():

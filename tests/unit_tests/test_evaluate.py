@@ -1,14 +1,17 @@
 import math
 import threading
+from contextvars import ContextVar
 
 import pytest
-from langchain_core.documents import Document
+from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
+from langchain_core.vectorstores import InMemoryVectorStore
 
 from langchain_rerankkit import (
     ContextualCompressionRetriever,
     Dataset,
     DatasetError,
+    EmbeddedEmbeddings,
     FunctionReranker,
     MissingExtraError,
     Question,
@@ -16,6 +19,7 @@ from langchain_rerankkit import (
     evaluate,
 )
 from langchain_rerankkit.evaluation.gold.matching import Matcher
+from langchain_rerankkit.records import with_details
 from langchain_rerankkit.testing import FixedRetriever
 from tests.hosted import hosted
 from tests.rerank_fakes import FAKES
@@ -187,7 +191,7 @@ class TestNotes:
     def test_an_answer_in_no_document(self):
         dataset = Dataset((*DATASET.questions, Question("q3", "Where?", ("Atlantis",))), CORPUS)
         notes = self.notes(retriever(), dataset, gold="answers")
-        assert "1 of 3 questions whose answer occurs in no document are left out of the means: q3." in notes
+        assert "1 of 3 questions without a relevant document are left out of the means: q3." in notes
         zero = evaluate(retriever(), dataset, ["hit@5"], gold="answers", empty="zero")
         assert zero.questions == 3
         assert zero.baseline.scores["hit@5"] == pytest.approx(2 / 3)
@@ -323,7 +327,7 @@ def test_where_retrieval_fails_the_reranker_is_not_asked():
 def test_a_reranker_that_fell_back_is_named():
     report = evaluate({"first": retriever(), "flaky": Flaky(on_error="keep_order")}, DATASET, ["mrr"])
     assert report["flaky"].failures == {}
-    assert "flaky fell back to the order it was given at 1 of 2 questions." in report.notes
+    assert "flaky fell back to the order it was given at 1 of 2 questions (RuntimeError)." in report.notes
 
 
 def test_a_missing_package_or_model_ends_the_evaluation_at_once():
@@ -399,6 +403,9 @@ def test_any_function_may_judge():
 def test_one_switch_turns_bars_off(monkeypatch, capsys):
     monkeypatch.setattr("langchain_rerankkit._progress._DELAY", 0)
     evaluate({"first": retriever(), "words": FunctionReranker(function=count_words)}, DATASET, ["mrr"])
+    assert capsys.readouterr().err == "", "nor do they fill a file"
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    evaluate({"first": retriever(), "words": FunctionReranker(function=count_words)}, DATASET, ["mrr"])
     assert "rerank: words" in capsys.readouterr().err
     monkeypatch.setenv("RERANKKIT_PROGRESS", "0")
     evaluate({"first": retriever(), "words": FunctionReranker(function=count_words)}, DATASET, ["mrr"])
@@ -430,9 +437,10 @@ def test_a_dataset_without_the_gold_asked_for_is_refused(gold):
     none = {"documents": (), "answers": ()}
     other = {**none, "answers" if gold == "documents" else "documents": ("x",) if gold == "documents" else {"x": 1}}
     question = Question("q", "?", **(none if gold == "auto" else other))
-    for dataset in (Dataset((question,)), Dataset(())):
-        with pytest.raises(ValueError, match="no gold"):
-            evaluate(retriever(), dataset, "mrr", gold=gold)
+    with pytest.raises(ValueError, match="no gold of that kind"):
+        evaluate(retriever(), Dataset((question,)), "mrr", gold=gold)
+    with pytest.raises(ValueError, match="no questions"):
+        evaluate(retriever(), Dataset(()), "mrr", gold=gold)
 
 
 def test_a_function_is_a_system():
@@ -456,3 +464,211 @@ def test_a_judges_reasons_are_kept(tmp_path):
     assert report.gold["q1"] == {"delhi": 0, "dunes": 0, "ganges": 2, "nile": 2, "empty": 0}
     assert report.reasons["q1"]["nile"] == "as nile says"
     assert type(report).load(report.save(tmp_path / "r.json")).reasons == report.reasons
+
+
+class Vandal(BaseDocumentCompressor):
+    """A compressor that changes what it is given."""
+
+    def compress_documents(self, documents, query, callbacks=None):
+        assert documents, "nobody asks it about nothing"
+        for document in documents:
+            document.page_content = "rewritten"
+            document.metadata["mark"] = True
+        documents.reverse()
+        documents.pop()
+        return documents
+
+
+def test_what_a_compressor_does_to_its_input_stays_with_it():
+    clean = evaluate({"first": retriever(), "words": FunctionReranker(function=count_words)}, DATASET, "mrr")
+    run = {question.id: [document.id for document in CORPUS] for question in DATASET.questions}
+    for first in (FixedRetriever(documents=list(CORPUS)), run):
+        systems = {"first": first, "vandal": Vandal(), "words": FunctionReranker(function=count_words)}
+        report = evaluate(systems, DATASET, "mrr")
+        assert report["first"].scores == clean["first"].scores
+        assert report["words"].rankings == clean["words"].rankings
+        assert len(report["vandal"].rankings["q1"]) == len(CORPUS) - 1
+    assert CORPUS[0].page_content == "Delhi is a city in India."
+    nothing = evaluate({"first": {"q1": ["delhi"], "q2": []}, "vandal": Vandal()}, DATASET, "mrr")
+    assert not nothing["vandal"].failures
+
+
+def test_k_of_a_foreign_compressor_cuts():
+    class Same(BaseDocumentCompressor):
+        def compress_documents(self, documents, query, callbacks=None):
+            return list(documents)
+
+    cut = ContextualCompressionRetriever(base_compressor=Same(), base_retriever=retriever(), k=2)
+    assert evaluate({"cut": cut}, DATASET, "mrr")["cut"].rankings["q1"] == ["delhi", "dunes"]
+
+
+def test_a_question_that_nobody_answered_is_not_left_out_where_only_the_pool_was_judged():
+    dataset = Dataset(DATASET.questions)
+    finds = {"Which river flows through India?": [CORPUS[2]]}
+    report = evaluate(lambda question: finds.get(question, []), dataset, ["hit@5", "recall@5"], gold="answers")
+    assert report.baseline.per_question["hit@5"] == {"q1": 1.0, "q2": 0.0}
+    assert any(
+        "1 of 2 questions have their answer in no document that was judged and count as 0: q2." in n
+        for n in report.notes
+    )
+
+
+def test_of_several_texts_of_one_id_the_best_counts():
+    parts = [
+        Document(page_content="The Ganges flows.", metadata={"source": "rivers"}),
+        Document(page_content="It is in India.", metadata={"source": "rivers"}),
+        Document(page_content="Nothing.", metadata={"source": "rivers"}),
+    ]
+    dataset = Dataset(DATASET.questions[:1])
+    for order in (parts, parts[::-1]):
+        report = evaluate(FixedRetriever(documents=order), dataset, "hit@1", gold="answers", identity="source")
+        assert report.baseline.scores["hit@1"] == 1.0
+        evaluator = RetrievalEvaluator(metrics=["hit@1"], identity="source")
+        assert evaluator.invoke({"documents": order, "answer": "India"}) == {"hit@1": 1.0}
+
+
+def test_a_compressor_that_shortens_texts_does_not_decide_what_is_gold():
+    class Shorten(BaseDocumentCompressor):
+        def compress_documents(self, documents, query, callbacks=None):
+            return [document.model_copy(update={"page_content": document.page_content[:5]}) for document in documents]
+
+    alone = evaluate(retriever(), Dataset(DATASET.questions), "mrr", gold="answers")
+    beside = evaluate({"first": retriever(), "short": Shorten()}, Dataset(DATASET.questions), "mrr", gold="answers")
+    assert beside["first"].scores == alone.baseline.scores
+
+
+def test_documents_that_a_store_gave_ids_to_count_once():
+    nameless = [Document(page_content=document.page_content) for document in CORPUS]
+    store = InMemoryVectorStore(EmbeddedEmbeddings())
+    store.add_documents(nameless)
+    rows = [{"question": q.text, "answers": list(q.answers)} for q in DATASET.questions]
+    report = evaluate(
+        store.as_retriever(search_kwargs={"k": 5}), Dataset.from_questions(rows, nameless), ["recall@5"], gold="answers"
+    )
+    assert report.baseline.scores["recall@5"] == report.baseline.ceiling["recall@5"] == 1.0
+
+    class Rebuild(BaseDocumentCompressor):
+        def compress_documents(self, documents, query, callbacks=None):
+            return [Document(page_content=document.page_content) for document in documents]
+
+    report = evaluate(
+        {"first": retriever(), "rebuilt": Rebuild()}, Dataset(DATASET.questions), "recall@5", gold="answers"
+    )
+    assert report["rebuilt"].rankings == report["first"].rankings
+
+
+def test_the_ceiling_counts_a_document_once():
+    report = evaluate(
+        {"twice": {"q1": ["empty", "delhi", "delhi", "ganges"], "q2": ["nile"]}}, DATASET, ["ndcg@10", "recall@2"]
+    )
+    assert report["twice"].ceiling == pytest.approx({"ndcg@10": 1.0, "recall@2": 1.0})
+
+
+def test_the_callers_context_reaches_every_thread():
+    seen = []
+    told = ContextVar("told", default="nothing")
+    token = told.set("do not trace")
+
+    def judge(query, texts):
+        seen.append(told.get())
+        return [0.0] * len(texts)
+
+    questions = tuple(Question(f"q{n}", f"{n}?", documents={"nile": 1}) for n in range(6))
+    try:
+        evaluate(
+            {"first": retriever(), "words": FunctionReranker(function=judge)}, Dataset(questions), "mrr", concurrency=3
+        )
+    finally:
+        told.reset(token)
+    assert seen == ["do not trace"] * 6
+
+
+def test_failures_of_every_run_are_said():
+    calls = []
+
+    def judge(query, texts):
+        calls.append(query)
+        if len(calls) > 2:
+            raise TimeoutError
+        return count_words(query, texts)
+
+    report = evaluate({"first": retriever(), "weak": FunctionReranker(function=judge)}, DATASET, "mrr", repeats=2)
+    assert set(report["weak"].failures) == {"q1", "q2"}
+    assert any(note.startswith("weak, run 2, failed at 2 of 2 questions") for note in report.notes)
+
+
+def test_runs_that_do_not_fit_the_questions():
+    with pytest.raises(ValueError, match=r"answers none of the questions: it knows 'x', and the dataset asks 'q1'"):
+        evaluate({"run": {"x": ["nile"]}}, DATASET, "mrr")
+    notes = " ".join(evaluate({"run": {"q1": ["nile"], "x": [], "y": []}}, DATASET, "mrr").notes)
+    assert "run has no answer to 1 of 2 questions, which count as nothing found: q2." in notes
+    assert "run answers 2 questions that the dataset does not ask." in notes
+
+
+def test_a_given_match_means_answers():
+    report = evaluate(retriever(), DATASET, "mrr", match=lambda question, document: document.id == "empty")
+    assert report.baseline.per_question["mrr"] == {"q1": 0.2, "q2": 0.2}
+    with pytest.raises(ValueError, match="match= is for gold='answers'"):
+        evaluate(retriever(), DATASET, "mrr", gold="documents", match="words")
+
+
+def test_a_judge_reads_each_ranking_to_its_depth():
+    asked = []
+
+    class Judge(Matcher):
+        name = "judge"
+        depth = 2
+
+        def _grade(self, question, document):
+            asked.append((question.id, document.id))
+            return True
+
+    last_first = FunctionReranker(function=lambda query, texts: list(range(len(texts))))
+    report = evaluate({"first": retriever(), "turned": last_first}, DATASET, "mrr", match=Judge())
+    assert {id_ for question, id_ in asked if question == "q1"} == {"delhi", "dunes", "empty", "nile"}
+    assert len(asked) == len(set(asked))
+    assert any("Of each ranking the first 2 documents were judged" in note for note in report.notes)
+
+
+def test_equal_scores_after_a_cut_are_no_reason_to_complain():
+    kept = FunctionReranker(function=lambda query, texts: [float("flows" in text) for text in texts], top_n=2)
+    notes = evaluate({"first": retriever(), "kept": kept}, DATASET, "mrr").notes
+    assert not any("decides nothing" in note for note in notes)
+
+
+def test_documents_out_of_nowhere_are_said():
+    class Inventive(BaseDocumentCompressor):
+        def compress_documents(self, documents, query, callbacks=None):
+            return [Document(id="nile", page_content="The Nile."), *documents[:1]]
+
+    first = FixedRetriever(documents=[CORPUS[0], CORPUS[4]])
+    notes = evaluate({"first": first, "inventive": Inventive()}, DATASET, "mrr").notes
+    assert "inventive returned documents that were not among the candidates for 2 questions." in notes
+
+
+def test_what_is_wrong_is_said_before_everything_is_asked():
+    asked = []
+
+    def find(question):
+        asked.append(question)
+        return [Document(page_content="no id")]
+
+    questions = tuple(Question(f"q{n}", f"{n}?", documents={"nile": 1}) for n in range(10))
+    with pytest.raises(ValueError, match="no id to compare"):
+        evaluate(find, Dataset(questions), "mrr")
+    assert len(asked) == 1
+    with pytest.raises(TypeError, match="by name"):
+        evaluate([retriever()], DATASET, "mrr")
+    with pytest.raises(TypeError, match="then a Dataset"):
+        evaluate(DATASET, {"first": retriever()}, "mrr")
+    with pytest.raises(ValueError, match=r"FunctionReranker\(function="):
+        evaluate({"first": retriever(), "words": count_words}, DATASET, "mrr")
+
+
+def test_what_a_failed_call_cost_counts():
+    class Costly(FunctionReranker):
+        def _score_many(self, requests):
+            return [with_details(TimeoutError(), usage={"requests": 3}) for _ in requests]
+
+    costly = Costly(function=count_words)
+    assert evaluate({"first": retriever(), "costly": costly}, DATASET, "mrr")["costly"].usage == {"requests": 6}

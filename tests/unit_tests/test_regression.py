@@ -170,3 +170,20 @@ def test_nothing_is_said_where_nothing_differs():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert_no_regression(a_report({"words": [1.0]}), a_report({"words": [1.0]}))
+
+
+def test_questions_that_no_longer_count_are_a_failure():
+    old = a_report({"words": [0.5, 0.5, 1.0, 0.0]})
+    new = replace(
+        old,
+        systems=[
+            replace(
+                s,
+                per_question={
+                    m: {q: v for q, v in values.items() if q != "q1"} for m, values in s.per_question.items()
+                },
+            )
+            for s in old.systems
+        ],
+    )
+    assert "1 question that counted are asked and count no longer" in failure(new, old)

@@ -200,21 +200,30 @@ def test_answers_come_back_as_they_were(found, stage, question, error):
     asked = Asked(found, 0.25, cold=True, usage={"calls": 2}, error=error)
     with tempfile.TemporaryDirectory() as folder:
         with RunFolder(folder, {"a": "b"}) as first:
-            first.write(stage, question, Asked(error="first"))
-            first.write(stage, question, asked)
+            first.write(stage, question, Asked(error="first"), "given")
+            first.write(stage, question, asked, "given")
         with RunFolder(folder, {"a": "b"}) as second:
-            (again,) = second.read(stage).values()
-            assert list(second.read(stage)) == [question]
-            assert second.read(f"{stage}!") == {}
-    assert repr(again) == repr(asked), "repr, since NaN is not itself"
+            again = second.read(stage, {question: "given"})
+            assert second.read(f"{stage}!", {question: "given"}) == {}
+            assert second.read(stage, {question: "something else"}) == {}
+    # A failure is no answer: it is asked again. By repr, since NaN is not itself.
+    assert repr(again) == repr({question: asked} if error is None else {})
 
 
 def test_numbers_of_numpy_stay_numbers(tmp_path):
-    document = Document(page_content="x", metadata={"relevance_score": np.float32(0.5), "when": Path("a/b")})
+    document = Document(
+        page_content="x",
+        metadata={"relevance_score": np.float32(0.5), "when": Path("a/b"), "array": np.zeros(2), "keys": {(1, 2): 3}},
+    )
     with RunFolder(tmp_path, {}) as folder:
         folder.write("s", "q", Asked([document]))
-        (again,) = folder.read("s").values()
-    assert again.documents[0].metadata == {"relevance_score": 0.5, "when": "a/b"}
+        again = folder.read("s", {"q": ""})["q"]
+    assert again.documents[0].metadata == {
+        "relevance_score": 0.5,
+        "when": "a/b",
+        "array": [0.0, 0.0],
+        "keys": {"(1, 2)": 3},
+    }
 
 
 def test_every_answer_is_on_disk_at_once(tmp_path):
@@ -238,3 +247,54 @@ def test_another_system_may_join(tmp_path):
     report = evaluate(systems, Dataset(QUESTIONS), "mrr", run_dir=tmp_path)
     assert asked == ["where?"]
     assert report["third"].rankings != report["second"].rankings
+
+
+def test_answers_to_other_candidates_are_never_taken(tmp_path):
+    longest = reranker()
+    one = RunnableLambda(
+        lambda question: [Document(id="a", page_content="short"), Document(id="b", page_content="longer")]
+    )
+    two = RunnableLambda(
+        lambda question: [Document(id="a", page_content="longest"), Document(id="b", page_content="mid")]
+    )
+    evaluate({"one": one, "two": two, "longest": longest}, Dataset(QUESTIONS), "mrr", run_dir=tmp_path)
+    swapped = evaluate({"two": two, "one": one, "longest": longest}, Dataset(QUESTIONS), "mrr", run_dir=tmp_path)
+    assert swapped["longest"].rankings["q"] == ["a", "b"]
+
+
+def test_a_failure_is_asked_again(tmp_path):
+    down = True
+
+    def judge(query, texts):
+        if down:
+            raise TimeoutError
+        return [float(len(text)) for text in texts]
+
+    systems = {"first": RETRIEVER, "second": FunctionReranker(function=judge)}
+    assert evaluate(systems, Dataset(QUESTIONS), "mrr", run_dir=tmp_path)["second"].failures
+    down = False
+    assert not evaluate(systems, Dataset(QUESTIONS), "mrr", run_dir=tmp_path)["second"].failures
+
+
+class Careless(FixedRetriever):
+    """Keeps keys as plain text."""
+
+    api_key: str = ""
+    hf_token: str = ""
+
+
+def test_secrets_as_plain_text_are_not_written(tmp_path):
+    careless = Careless(documents=RETRIEVER.documents, api_key="sk-PLAIN-SECRET", hf_token="hf_PLAIN")
+    evaluate({"first": careless, "second": reranker()}, Dataset(QUESTIONS), "mrr", run_dir=tmp_path)
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or b"PLAIN" not in path.read_bytes()
+
+
+def test_chains_are_known_again_in_another_process(tmp_path):
+    from langchain_rerankkit.evaluation.model_id import settings
+
+    def chain():
+        return (RunnableLambda(str.strip) | RETRIEVER).with_retry()
+
+    assert settings(chain()) == settings(chain())
+    assert "0x" not in settings(chain())

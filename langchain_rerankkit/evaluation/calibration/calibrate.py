@@ -46,10 +46,11 @@ from langchain_rerankkit.evaluation.calibration.scored import Candidates, Scored
 from langchain_rerankkit.evaluation.calibration.thresholds import FOLDS, Curve, Estimate, Kept, Pairs, Target
 from langchain_rerankkit.evaluation.datasets.dataset import Dataset
 from langchain_rerankkit.evaluation.datasets.files import write_lines
-from langchain_rerankkit.evaluation.gold.matching import Match, parse_matcher
+from langchain_rerankkit.evaluation.gold.matching import Match
 from langchain_rerankkit.evaluation.gold.qrels import GoldKind, Identity
 from langchain_rerankkit.evaluation.model_id import model_id
 from langchain_rerankkit.evaluation.table import Table
+from langchain_rerankkit.evaluation.wording import counted
 
 __all__ = ["Calibration", "Curve", "Estimate", "calibrate"]
 
@@ -205,7 +206,7 @@ def calibrate(
     precision: float | None = None,
     recall: float | None = None,
     gold: GoldKind = "auto",
-    match: Match = "words",
+    match: Match | None = None,
     relevance: int = 1,
     identity: Identity = None,
     candidates: int = 100,
@@ -253,7 +254,7 @@ def calibrate(
         dataset,
         retriever,
         gold=gold,
-        matcher=parse_matcher(match),
+        match=match,
         relevance=relevance,
         identity=identity,
         candidates=candidates,
@@ -340,6 +341,8 @@ def _notes(dataset: Dataset, asked: Candidates, scored: Scored, pairs: Pairs, *,
         gold = sum(g >= asked.judged.relevance for grades in asked.judged.grades.values() for g in grades.values())
         if missing := gold - sum(scored.relevant):
             yield f"{missing} of {gold} relevant documents were not among those scored, and no threshold brings them back."
+    if unknown := asked.judged.unknown:
+        yield f"{counted(unknown, 'document')} could not be judged and count as not relevant: precision is a lower bound."
     if drawn:
         yield (
             "The candidates are judged documents and others drawn from the corpus, not what a retriever finds: with those, "

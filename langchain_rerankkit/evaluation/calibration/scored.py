@@ -14,7 +14,7 @@ from langchain_core.runnables import Runnable
 from langchain_rerankkit._progress import progress
 from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.evaluation.datasets.dataset import Dataset, Question
-from langchain_rerankkit.evaluation.gold.matching import Matcher
+from langchain_rerankkit.evaluation.gold.matching import Match
 from langchain_rerankkit.evaluation.gold.qrels import (
     GoldKind,
     Identity,
@@ -57,7 +57,7 @@ def candidates_of(
     retriever: Runnable[str, Any] | None,
     *,
     gold: GoldKind,
-    matcher: Matcher,
+    match: Match | None,
     relevance: int,
     identity: Identity,
     candidates: int,
@@ -68,12 +68,15 @@ def candidates_of(
     Raises:
         ValueError: If there is no gold, or neither a retriever nor a corpus.
     """
-    by_answers = choose_gold(dataset, gold, matcher)
-    asked = [q for q in dataset.questions if (q.answers or not matcher.whole_corpus if by_answers else q.documents)]
+    matcher = choose_gold(dataset, gold, match)
+    if matcher is None:
+        asked = [question for question in dataset.questions if question.documents]
+    else:
+        asked = [question for question in dataset.questions if question.answers or not matcher.whole_corpus]
     dataset = replace(dataset, questions=tuple(asked))
-    identify = identity_of(identity, need_id=not by_answers)
+    identify = identity_of(identity, need_id=matcher is None)
     corpus = {identify(document): document for document in dataset.corpus}
-    if retriever is None and (not corpus or (by_answers and not matcher.whole_corpus)):
+    if retriever is None and (not corpus or (matcher is not None and not matcher.whole_corpus)):
         msg = "There are no candidates: give a retriever, or a dataset with its corpus."
         raise ValueError(msg)
     pools: dict[str, list[Document]] = {question.id: [] for question in asked}
@@ -81,7 +84,9 @@ def candidates_of(
         for question in progress(asked, len(asked), "retrieve"):
             found = {identify(document): document for document in reversed(retriever.invoke(question.text))}
             pools[question.id] = list(found.values())[::-1]  # one that comes twice is one document
-    judged = judge_by_answers(dataset, pools, identify, matcher) if by_answers else judge_by_ids(dataset, relevance)
+    judged = (
+        judge_by_ids(dataset, relevance) if matcher is None else judge_by_answers(dataset, pools, identify, matcher)
+    )
     if retriever is None:
         ids = list(corpus)
         for question in asked:

@@ -65,13 +65,26 @@ def text_field(
     return value
 
 
+def _usual_names(row: Mapping[str, Any], file: str | Path | None, line: int | None) -> dict[str, str]:
+    """What gold is called in a row that has it under another name."""
+    found = {}
+    for name, usual in (("answers", ANSWER), ("documents", DOCUMENTS)):
+        others = [] if name in row else named(row, usual)
+        if len(others) > 1:
+            msg = f"Several fields may be the {name}: {others}. Call one of them {name!r}."
+            raise DatasetError(msg, file=file, line=line)
+        if others:
+            found[name] = others[0]
+    return found
+
+
 def parse_question(
     row: Mapping[str, Any], file: str | Path | None, line: int | None, names: Mapping[str, str] | None = None
 ) -> Question:
     """A question from ``{"id", "question", "answers", "documents"}``.
 
     Args:
-        row: The fields; ``answers`` and ``documents`` may be missing.
+        row: The fields. ``answers`` and ``documents`` may be missing or have another of their usual names.
         file: Where the row is from, for errors.
         line: The line there.
         names: What fields are called there, where it is something else.
@@ -79,7 +92,8 @@ def parse_question(
     Raises:
         DatasetError: If a field is missing or of the wrong type.
     """
-    names = names or {}
+    names = {**_usual_names(row, file, line), **(names or {})}
+    row = {**row, **{name: row[other] for name, other in names.items() if name not in row and other in row}}
     answers = row.get("answers", [])
     if isinstance(answers, str):
         answers = [answers]
@@ -87,6 +101,8 @@ def parse_question(
         msg = "The field must be a list of strings."
         raise DatasetError(msg, file=file, line=line, field=names.get("answers", "answers"))
     documents = row.get("documents", {})
+    if isinstance(documents, str):
+        documents = [documents]
     if isinstance(documents, (list, tuple)) and all(isinstance(id_, str) for id_ in documents):
         documents = dict.fromkeys(documents, 1)
     if not isinstance(documents, Mapping) or not all(

@@ -99,7 +99,7 @@ def _find(
         if found:
             places[role] = found[0]
         elif wanted or role == "question":
-            msg = f"There is no column {wanted or 'for the question'}; there are {there}. Name it by {argument}=…"
+            msg = f"There is no column {wanted or 'for the question'}; there are {there}. Name it: Dataset.from_table(…, {argument}='…'), or rename the column."
             raise DatasetError(msg, file=file, line=line)
     if not {"answers", "documents"} & set(places):
         msg = f"There is no column for the answer or the source; there are {there}. Name one by answer=… or source=…"
@@ -176,7 +176,7 @@ def _file_rows(
         text = "".join(line for _, line in read_lines(file, encoding=encoding))
     except DatasetError as error:
         if isinstance(error.__cause__, UnicodeError) and encoding is None:
-            msg = "The file is not UTF-8. Save it as UTF-8, or name its encoding: encoding='cp1252' for Western Europe."
+            msg = "The file is not UTF-8. Save it as UTF-8, or name its encoding: Dataset.from_table(…, encoding='cp1252') for Western Europe."
             raise DatasetError(msg, file=file, line=error.line) from error
         raise
     return _csv_rows(text, "\t" if suffix == ".tsv" else _delimiter(text, columns), file)

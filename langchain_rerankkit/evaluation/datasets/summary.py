@@ -22,7 +22,7 @@ __all__ = ["DatasetSummary", "summarise"]
 _SHORT = 2  # characters of an answer that occurs in many a text by chance
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DatasetSummary:
     """What a dataset holds; a short text when printed.
 
@@ -117,6 +117,9 @@ class DatasetSummary:
                 f"{self.nameless_documents} of {self.documents} documents have no id to be judged by."
             )
         return notes
+
+    def __repr__(self) -> str:
+        return str(self)  # lists of ids may be long
 
     def __str__(self) -> str:
         head = f"{self.name}: {self.questions} questions, {self.with_answers} with answers, {self.with_documents} with"

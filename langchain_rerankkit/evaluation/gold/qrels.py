@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Literal, get_args
@@ -10,21 +11,25 @@ from typing import TYPE_CHECKING, Literal, get_args
 from langchain_core.documents import Document
 
 from langchain_rerankkit._progress import progress
+from langchain_rerankkit.evaluation.gold.matching import Match, Matcher, parse_matcher
 
 if TYPE_CHECKING:
     from langchain_rerankkit.evaluation.datasets.dataset import Dataset
-    from langchain_rerankkit.evaluation.gold.matching import Matcher
+    from langchain_rerankkit.evaluation.datasets.questions import Question
 
 __all__ = [
     "Empty",
     "GoldKind",
     "Identity",
     "Qrels",
+    "by_answers",
     "choose_gold",
     "document_id",
+    "has_id",
     "identity_of",
     "judge_by_answers",
     "judge_by_ids",
+    "text_id",
 ]
 
 GoldKind = Literal["auto", "documents", "answers"]
@@ -74,6 +79,16 @@ class Qrels:
         return [id_ for id_, grades in self.grades.items() if max(grades.values(), default=0) < self.relevance]
 
 
+def has_id(document: Document) -> bool:
+    """Whether a document has an id by which gold may name it."""
+    return any(id_ is not None for id_ in (document.id, document.metadata.get("id"), document.metadata.get("_id")))
+
+
+def text_id(document: Document) -> str:
+    """A hash of a document's text, for documents without ids."""
+    return sha256(document.page_content.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def document_id(document: Document, *, need_id: bool = True) -> str:
     """The id that a document is judged by: ``Document.id``, else ``metadata["id"]`` or ``metadata["_id"]``.
 
@@ -93,7 +108,7 @@ def document_id(document: Document, *, need_id: bool = True) -> str:
             "document, or the name of a metadata field>, or judge by gold='answers'."
         )
         raise ValueError(msg)
-    return sha256(document.page_content.encode("utf-8", "surrogatepass")).hexdigest()
+    return text_id(document)
 
 
 def identity_of(identity: Identity, *, need_id: bool) -> Callable[[Document], str]:
@@ -104,7 +119,7 @@ def identity_of(identity: Identity, *, need_id: bool) -> Callable[[Document], st
         need_id: See `document_id`.
     """
     if callable(identity):
-        return identity
+        return lambda document: str(identity(document))
     if identity is None:
         return lambda document: document_id(document, need_id=need_id)
 
@@ -117,23 +132,45 @@ def identity_of(identity: Identity, *, need_id: bool) -> Callable[[Document], st
     return field
 
 
-def choose_gold(dataset: Dataset, gold: GoldKind, matcher: Matcher) -> bool:
-    """Whether documents are judged by answers: ids go first where it is left open and the dataset has them.
+def choose_gold(dataset: Dataset, gold: GoldKind, match: Match | None) -> Matcher | None:
+    """What judges documents by the answers they hold; None where ids are the gold.
+
+    Where it is left open, a given ``match`` means answers; without, ids go first where the dataset has them.
 
     Raises:
-        ValueError: If there is no such kind, or the dataset has no gold of it, or no questions.
+        ValueError: If there is no such kind, a match is given for ids, or the dataset has no questions or no gold of
+            that kind.
+    """
+    if not dataset.questions:
+        msg = "The dataset has no questions."
+        raise ValueError(msg)
+    has_documents = any(question.documents for question in dataset.questions)
+    if not by_answers(gold, match, has_documents=has_documents):
+        if not has_documents:
+            msg = "The dataset has no gold of that kind: give its questions ids of gold documents."
+            raise ValueError(msg)
+        return None
+    matcher = parse_matcher("words" if match is None else match)
+    # Functions and judges may do without answers; those that look for them do not.
+    if matcher.whole_corpus and not any(question.answers for question in dataset.questions):
+        msg = "The dataset has no gold of that kind: give its questions accepted answers."
+        raise ValueError(msg)
+    return matcher
+
+
+def by_answers(gold: GoldKind, match: Match | None, *, has_documents: bool) -> bool:
+    """Whether answers are the gold: see `choose_gold`.
+
+    Raises:
+        ValueError: If there is no such kind, or a match is given for ids.
     """
     if gold not in get_args(GoldKind):
         msg = f"gold is one of {', '.join(get_args(GoldKind))}, not {gold!r}."
         raise ValueError(msg)
-    has_documents = any(question.documents for question in dataset.questions)
-    by_answers = gold == "answers" or (gold == "auto" and not has_documents)
-    # Functions and judges may do without answers; those that look for them do not.
-    enough = not matcher.whole_corpus or any(question.answers for question in dataset.questions)
-    if not dataset.questions or not (enough if by_answers else has_documents):
-        msg = "The dataset has no gold of that kind: give its questions ids of gold documents, or answers."
+    if gold == "documents" and match is not None:
+        msg = "match= is for gold='answers': ids of documents match or do not."
         raise ValueError(msg)
-    return by_answers
+    return gold == "answers" or (gold == "auto" and (match is not None or not has_documents))
 
 
 def judge_by_ids(dataset: Dataset, relevance: int) -> Qrels:
@@ -151,32 +188,36 @@ def judge_by_answers(
 
     Args:
         dataset: Questions with answers.
-        pools: What all systems returned together, by question; a document is judged once.
-        identify: Gives a document's id.
+        pools: What all systems returned together, by question, under the ids that they are known by. A text is judged
+            once; of several texts of one id the best grade counts.
+        identify: Gives the id of a document of the corpus.
         matcher: Says whether a document answers a question.
     """
-    corpus = {identify(document): document for document in dataset.corpus} if matcher.whole_corpus else {}
-    pooled = {
-        question.id: {**corpus, **{identify(document): document for document in pools[question.id]}}
-        for question in dataset.questions
-    }
-    verdicts = matcher.many(
-        (question, document) for question in dataset.questions for document in pooled[question.id].values()
-    )
-    keys = (
-        (question, id_, document) for question in dataset.questions for id_, document in pooled[question.id].items()
-    )
-    total = sum(map(len, pooled.values()))
+    corpus = [(identify(document), document) for document in dataset.corpus] if matcher.whole_corpus else []
+    waiting: deque[tuple[Question, str, Document]] = deque()  # for their verdict
+
+    def pairs() -> Iterator[tuple[Question, Document]]:
+        for question in dataset.questions:
+            # One id may have several texts: parts of a document, or one that a compressor has shortened.
+            pool = {(id_, document.page_content): document for id_, document in corpus}
+            pool |= {(str(document.id), document.page_content): document for document in pools[question.id]}
+            for (id_, _), document in pool.items():
+                waiting.append((question, id_, document))
+                yield question, document
+
+    total = sum(len(corpus) + len(pool) for pool in map(list, pools.values()))
     grades: dict[str, dict[str, int]] = {question.id: {} for question in dataset.questions}
     reasons: dict[str, dict[str, str]] = {}
     unknown = 0
-    for (question, id_, document), grade in zip(keys, progress(verdicts, total, "judge"), strict=True):
-        if reason := matcher.reason(question, document):
-            reasons.setdefault(question.id, {})[id_] = reason
+    for grade in progress(matcher.many(pairs()), total, "judge"):
+        question, id_, document = waiting.popleft()
+        before = grades[question.id].get(id_, -1)
         if grade is None:
             unknown += 1
-        elif grade or not matcher.whole_corpus:  # of a whole corpus, most are 0
+        elif (grade or not matcher.whole_corpus) and grade > before:  # of a whole corpus, most are 0
             grades[question.id][id_] = grade
+        if (grade is None or grade > before) and (reason := matcher.reason(question, document)):
+            reasons.setdefault(question.id, {})[id_] = reason
     return Qrels(
         grades,
         matcher.relevance,

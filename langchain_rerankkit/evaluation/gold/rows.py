@@ -8,9 +8,10 @@ from typing import Any, get_args
 
 from langchain_core.documents import Document
 
+from langchain_rerankkit._optional import require
 from langchain_rerankkit.evaluation.datasets.questions import Question
 from langchain_rerankkit.evaluation.gold.matching import Match, normalise, parse_matcher
-from langchain_rerankkit.evaluation.gold.qrels import Empty, GoldKind, Identity, identity_of
+from langchain_rerankkit.evaluation.gold.qrels import Empty, GoldKind, Identity, by_answers, identity_of
 from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS, parse_metrics, score
 
 __all__ = ["Row", "RowJudge"]
@@ -56,19 +57,19 @@ class RowJudge:
         metrics: str | Iterable[str] = DEFAULT_METRICS,
         *,
         gold: GoldKind = "auto",
-        match: Match = "words",
+        match: Match | None = None,
         relevance: int = 1,
         empty: Empty = "exclude",
         identity: Identity = None,
         documents: str = "documents",
     ) -> None:
-        for name, value, kinds in (("gold", gold, GoldKind), ("empty", empty, Empty)):
-            if value not in get_args(kinds):
-                msg = f"{name} is one of {', '.join(get_args(kinds))}, not {value!r}."
-                raise ValueError(msg)
+        if empty not in get_args(Empty):
+            msg = f"empty is one of {', '.join(get_args(Empty))}, not {empty!r}."
+            raise ValueError(msg)
+        require("numpy", extra="evaluation")  # LangSmith's runner would only log it
         self.metrics = list(parse_metrics(metrics))
-        self._gold = gold
-        self._matcher = parse_matcher(match)
+        self._gold = "answers" if by_answers(gold, match, has_documents=True) else gold
+        self._matcher = parse_matcher("words" if match is None else match)
         self._relevance = relevance
         self._empty = empty
         self._identity = identity
@@ -98,10 +99,10 @@ class RowJudge:
             asked = Question("", question, tuple(_strings(gold)))
             relevance = self._matcher.relevance
             answerable = any(normalise(answer).strip() for answer in asked.answers) or not self._matcher.whole_corpus
-            grades = {
-                id_: self._matcher(asked, _with_text(document))
-                for id_, document in zip(ids, documents or (), strict=True)
-            }
+            grades = {}
+            for id_, document in zip(ids, documents or (), strict=True):
+                # Several parts of one document may have its id: the best one counts.
+                grades[id_] = max(grades.get(id_, 0), self._matcher(asked, _with_text(document)))
         if not answerable and self._empty == "exclude":
             return Row(ids, grades, relevance, left_out=True, remark="Left out: nothing is known to be relevant.")
         return Row(ids, grades, relevance, remark=remark)

@@ -75,7 +75,7 @@ def write_page(
     if depth < 1 or characters < 0:
         msg = f"depth must be at least 1 and characters at least 0, not {depth} and {characters}."
         raise ValueError(msg)
-    if comparison is None and len(report.systems) > 1:
+    if comparison is None and len(report.systems) > 1 and report.questions:
         comparison = report.compare()
     head, chunks = pack(report, comparison, depth=depth, characters=characters)
     plotly, plotly_hash = _plotly()

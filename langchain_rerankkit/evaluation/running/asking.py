@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.documents import Document
+from langchain_core.runnables.config import ContextThreadPoolExecutor
 
+from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.errors import MissingExtraError, ModelNotFoundError
-from langchain_rerankkit.records import encodable, usage_of
+from langchain_rerankkit.records import details_of, encodable, total_usage, usage_of
 
 __all__ = ["Asked", "Engine", "Item", "Stage", "ask", "ask_here", "told"]
 
@@ -60,11 +63,13 @@ class Stage:
         name: Unique in an evaluation.
         system: A Runnable from a question to documents, or a document compressor.
         cut: How many documents are kept; None for all.
+        run: Which of several runs, from 1.
     """
 
     name: str
     system: Any
     cut: int | None = None
+    run: int = 1
 
 
 Engine = Callable[[Stage, Sequence[Item], int], Iterator[tuple[str, Asked]]]
@@ -78,19 +83,28 @@ def ask(stage: Stage, item: Item, *, cold: bool = False) -> Asked:
         MissingExtraError: If a package is missing: no question could be answered.
         ModelNotFoundError: If model files are missing: likewise.
     """
+    ours = isinstance(stage.system, Reranker)
+    candidates = item.candidates
+    if candidates is not None and not ours:
+        # Others may change what they are given, which is the next system's too. They need not expect nothing.
+        candidates = copy.deepcopy(list(candidates))
+        if not candidates:
+            return Asked()
     start = time.perf_counter()
     try:
-        if item.candidates is None:
+        if candidates is None:
             found = list(stage.system.invoke(item.question))
         else:
-            found = list(stage.system.compress_documents(item.candidates, item.question))
+            found = list(stage.system.compress_documents(list(candidates), item.question))
         seconds = time.perf_counter() - start
         _check(found)
     except (MissingExtraError, ModelNotFoundError):
         raise
     except Exception as error:  # noqa: BLE001 - a failing question must not lose the others
-        return Asked((), time.perf_counter() - start, cold, error=told(error))
-    return Asked(found[: stage.cut], seconds, cold, usage_of(found))
+        spent = total_usage(details_of(error)) if ours else {}
+        return Asked((), time.perf_counter() - start, cold, spent, told(error))
+    # Documents that pass through others may carry what an earlier stage spent.
+    return Asked(found[: stage.cut], seconds, cold, usage_of(found) if ours else {})
 
 
 def told(error: Exception) -> str:
@@ -108,7 +122,7 @@ def ask_here(stage: Stage, items: Sequence[Item], concurrency: int) -> Iterator[
         for item in items[1:]:
             yield item.id, ask(stage, item)
         return
-    pool = ThreadPoolExecutor(concurrency, thread_name_prefix="rerankkit-evaluate")
+    pool = ContextThreadPoolExecutor(concurrency, thread_name_prefix="rerankkit-evaluate")
     try:
         pending = {pool.submit(ask, stage, item): item.id for item in items[1:]}
         for done in as_completed(pending):

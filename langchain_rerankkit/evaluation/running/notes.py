@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from langchain_rerankkit.evaluation.datasets.summary import summarise
 from langchain_rerankkit.evaluation.wording import counted, some
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from langchain_core.documents import Document
 
@@ -22,7 +23,11 @@ __all__ = ["notes_on_gold", "notes_on_systems"]
 
 
 def notes_on_gold(
-    dataset: Dataset, judged: Qrels, without: Sequence[str], empty: str, identify: Callable[[Document], str]
+    dataset: Dataset,
+    judged: Qrels,
+    without: Sequence[str],
+    left_out: Sequence[str],
+    identify: Callable[[Document], str],
 ) -> Iterator[str]:
     """On questions, answers and corpus.
 
@@ -30,13 +35,18 @@ def notes_on_gold(
         dataset: The dataset.
         judged: Its gold.
         without: Questions that have no relevant document.
-        empty: What was done with them.
+        left_out: Those that do not count.
         identify: Gives a document's id.
     """
-    if without:
-        what = "whose answer occurs in no document" if judged.matcher else "without a relevant document"
-        done = "left out of the means" if empty == "exclude" else "counted as 0"
-        yield f"{len(without)} of {counted(len(dataset.questions), 'question')} {what} are {done}: {some(without)}."
+    questions = counted(len(dataset.questions), "question")
+    if len(left_out) == len(dataset.questions):
+        yield "No question counts, so there are no scores: no document is known to be relevant to any."
+    if left_out:
+        yield f"{len(left_out)} of {questions} without a relevant document are left out of the means: {some(left_out)}."
+    zero = [id_ for id_ in without if id_ not in set(left_out)]
+    if zero:
+        what = "in no document that was judged" if judged.matcher else "without a relevant document"
+        yield f"{len(zero)} of {questions} {'have their answer ' if judged.matcher else ''}{what} and count as 0: {some(zero)}."
     if judged.pooled:
         yield (
             f"Judged by answer text ({judged.matcher}) over what these systems returned: recall and the ideal order are "
@@ -52,7 +62,9 @@ def notes_on_gold(
     if judged.unknown:
         yield f"{judged.unknown} documents could not be judged and count as not relevant."
     mistakes = summarise(dataset, identify).mistakes()
-    names = ("blank_documents",) if judged.matcher else ("missing_documents", "contradicted", "blank_documents")
+    names = ["blank_documents", "repeated_documents"]
+    if not judged.matcher:
+        names += ["missing_documents", "contradicted"]
     yield from (mistakes[name] for name in names if name in mistakes)
 
 
@@ -60,15 +72,14 @@ def notes_on_systems(outcomes: Sequence[Outcome], results: Sequence[SystemResult
     """On what the systems returned."""
     for outcome, result in zip(outcomes, results, strict=True):
         yield from _notes_on_failures(outcome)
+        if isinstance(outcome.line.source, Mapping) and outcome.line.reranker is None:
+            yield from _notes_on_a_run(outcome)
         if outcome.line.reranker is not None:
             yield from _notes_on_reranking(outcome)
         if any(result.rankings.values()) and not any(
             map(judged.relevant_among, result.rankings, result.rankings.values())
         ):
-            yield (
-                f"{outcome.line.name} found no relevant document at all. Do its documents carry the ids of the gold? If "
-                "they are under another name, pass identity=<metadata field>."
-            )
+            yield f"{outcome.line.name} found no relevant document at all.{_hint(result, judged)}"
         twice = sum(len(set(ids)) < len(ids) for ids in result.rankings.values())
         if twice:
             yield (
@@ -86,18 +97,36 @@ def notes_on_systems(outcomes: Sequence[Outcome], results: Sequence[SystemResult
             seen[ranking] = result.name
 
 
+def _notes_on_a_run(outcome: Outcome) -> Iterator[str]:
+    asked, known = list(outcome.found), outcome.line.source
+    missing = [id_ for id_ in asked if id_ not in known]
+    if missing:
+        yield (
+            f"{outcome.line.name} has no answer to {len(missing)} of {counted(len(asked), 'question')}, which count as nothing "
+            f"found: {some(missing)}."
+        )
+    if others := len(known) - (len(asked) - len(missing)):
+        yield f"{outcome.line.name} answers {counted(others, 'question')} that the dataset does not ask."
+
+
 def _notes_on_failures(outcome: Outcome) -> Iterator[str]:
     name, questions = outcome.line.name, len(outcome.answers)
-    errors = Counter(asked.error for asked in outcome.answers.values() if asked.error)
-    if errors:
-        commonest, _ = errors.most_common(1)[0]
-        yield f"{name} failed at {errors.total()} of {counted(questions, 'question')}, which count as nothing found: {commonest}"
-    fallen = sum(
-        any(details.get("status") == "fallback" for details in _details(asked.documents))
-        for asked in outcome.answers.values()
-    )
-    if fallen:
-        yield f"{name} fell back to the order it was given at {fallen} of {counted(questions, 'question')}."
+    for number, run in enumerate(outcome.runs or [outcome.found], start=1):
+        in_run = f", run {number}," if len(outcome.runs) > 1 else ""
+        errors = Counter(asked.error for asked in run.values() if asked.error)
+        if errors:
+            commonest, _ = errors.most_common(1)[0]
+            yield (
+                f"{name}{in_run} failed at {errors.total()} of {counted(questions, 'question')}, which count as nothing "
+                f"found: {commonest}"
+            )
+        fallen = Counter(reason for asked in run.values() for reason in _reasons_of_falling_back(asked.documents))
+        if fallen:
+            commonest, _ = fallen.most_common(1)[0]
+            yield (
+                f"{name}{in_run} fell back to the order it was given at {fallen.total()} of "
+                f"{counted(questions, 'question')} ({commonest})."
+            )
 
 
 def _notes_on_reranking(outcome: Outcome) -> Iterator[str]:
@@ -112,17 +141,42 @@ def _notes_on_reranking(outcome: Outcome) -> Iterator[str]:
             f"{line.name}: the first stage returns at most {deepest} documents and {kept} are kept, so the reranker can "
             "only reorder, not choose. Retrieve more."
         )
-    several = [
-        [document.metadata.get("relevance_score") for document in asked.documents]
-        for asked in outcome.answers.values()
-        if len(asked.documents) > 1
+    ranked = [
+        (outcome.pools[id_], asked.documents) for id_, asked in outcome.answers.items() if len(asked.documents) > 1
     ]
-    if several and all(scores[0] is not None and len(set(scores)) == 1 for scores in several):
+    if ranked and all(_decides_nothing(pool, found) for pool, found in ranked):
         yield f"{line.name}: all scores of each question are the same, so this reranker decides nothing."
+    strangers = sum(
+        bool({document.id for document in asked.documents} - {document.id for document in outcome.pools[id_]})
+        for id_, asked in outcome.answers.items()
+    )
+    if strangers:
+        yield f"{line.name} returned documents that were not among the candidates for {counted(strangers, 'question')}."
 
 
-def _details(documents: Sequence[Document]) -> Iterator[Mapping[str, object]]:
-    for document in documents:
+def _decides_nothing(pool: Sequence[Document], found: Sequence[Document]) -> bool:
+    scores = {document.metadata.get("relevance_score") for document in found}
+    judged = scores != {None} and not any(
+        "rerank" in document.metadata for document in found
+    )  # which tells of failures
+    return judged and len(scores) == 1 and [d.id for d in found] == [d.id for d in pool]
+
+
+def _reasons_of_falling_back(documents: Sequence[Document]) -> Iterator[str]:
+    """One for a question, if it fell back."""
+    for document in documents[:1]:
         details = document.metadata.get("rerank")
-        if isinstance(details, dict):
-            yield details
+        if isinstance(details, Mapping) and details.get("status") == "fallback":
+            yield str(details.get("reason", "no reason given"))
+
+
+def _hint(result: SystemResult, judged: Qrels) -> str:
+    """Why that may be, where gold names ids."""
+    found = next((id_ for ids in result.rankings.values() for id_ in ids), None)
+    gold = next((id_ for grades in judged.grades.values() for id_ in grades), None)
+    if judged.matcher or gold is None:
+        return ""
+    return (
+        f" Do its documents carry the ids of the gold? It returned {found!r}, and the gold names {gold!r}. If the id stands "
+        "under another name, pass identity=<metadata field>."
+    )

@@ -11,7 +11,7 @@ from langchain_rerankkit.evaluation.metrics import score
 from langchain_rerankkit.evaluation.report import Latency, SystemResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from langchain_core.documents import Document
 
@@ -24,7 +24,7 @@ __all__ = ["Outcome", "result_of"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything that a line answered.
+    """Everything that a line answered. Documents have the id that they are known by.
 
     Attributes:
         line: The line.
@@ -51,7 +51,6 @@ def result_of(
     outcome: Outcome,
     judged: Qrels,
     metrics: Sequence[str],
-    identify: Callable[[Document], str],
 ) -> SystemResult:
     """Score a line.
 
@@ -59,7 +58,6 @@ def result_of(
         outcome: What it answered.
         judged: Gold of the questions that count.
         metrics: Names of metrics.
-        identify: Gives a document's id.
     """
     line, gold = outcome.line, judged.grades
 
@@ -67,7 +65,7 @@ def result_of(
         return score(gold, rankings, metrics, relevance=judged.relevance)
 
     rankings = [
-        {id_: [identify(document) for document in asked.documents] for id_, asked in run.items()}
+        {id_: [str(document.id) for document in asked.documents] for id_, asked in run.items()}
         for run in outcome.runs or [outcome.found]
     ]
     runs = [scored(ranking) for ranking in rankings]
@@ -75,7 +73,7 @@ def result_of(
         metric: {id_: statistics.fmean(run[metric][id_] for run in runs) for id_ in gold} if len(runs) > 1 else values
         for metric, values in runs[0].items()
     }
-    pools = {id_: [identify(document) for document in pool] for id_, pool in outcome.pools.items()}
+    pools = {id_: [str(document.id) for document in pool] for id_, pool in outcome.pools.items()}
     best = {id_: _best_first(pools[id_], grades) for id_, grades in gold.items()}
     reranked = bool(outcome.runs)
     asked = [asked for run in outcome.runs for asked in run.values()]
@@ -92,13 +90,13 @@ def result_of(
         retrieval=_latency(outcome.found.values()),
         reranking=_latency(asked),
         usage=_total(asked) or None,
-        failures={id_: asked.error for id_, asked in outcome.answers.items() if asked.error},
+        failures={id_: a.error for run in outcome.runs or [outcome.found] for id_, a in run.items() if a.error},
         repeats=[_means(run) for run in runs] if len(runs) > 1 else [],
     )
 
 
 def _best_first(pool: Sequence[str], grades: Mapping[str, int]) -> list[str]:
-    return sorted(pool, key=lambda document: -grades.get(document, 0))
+    return sorted(dict.fromkeys(pool), key=lambda document: -grades.get(document, 0))
 
 
 def _means(per_question: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -18,7 +18,7 @@ from langchain_rerankkit.evaluation.running.asking import Asked
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "as_json"]
 
 _FILE = "answers.sqlite"
 _TABLES = """
@@ -74,21 +74,29 @@ class RunFolder:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._database.close()
 
-    def read(self, stage: str) -> dict[str, Asked]:
-        """Answers of a stage that were given before, by question id."""
+    def read(self, stage: str, given: Mapping[str, str]) -> dict[str, Asked]:
+        """Answers of a stage that were given before, by question id; failures are none.
+
+        Args:
+            stage: The stage.
+            given: Digest of what each question asks it. An answer to something else is none.
+        """
         texts: dict[str, str] = {}
         answers = {}
         rows = self._database.execute("SELECT question, answer FROM answers WHERE stage = ?", (json.dumps(stage),))
         for question, answer in rows.fetchall():
             row = json.loads(answer)
+            id_ = json.loads(question)
+            if row.pop("given") != given.get(id_) or row["error"] is not None:
+                continue
             documents = [
-                Document(page_content=self._text(hash_, texts), id=id_, metadata=metadata)
-                for id_, hash_, metadata in row.pop("documents")
+                Document(page_content=self._text(hash_, texts), id=name, metadata=metadata)
+                for name, hash_, metadata in row.pop("documents")
             ]
-            answers[json.loads(question)] = Asked(documents, **row)
+            answers[id_] = Asked(documents, **row)
         return answers
 
-    def write(self, stage: str, question: str, asked: Asked) -> None:
+    def write(self, stage: str, question: str, asked: Asked, given: str = "") -> None:
         """Keep one answer."""
         documents, texts = [], []
         for document in asked.documents:
@@ -97,6 +105,7 @@ class RunFolder:
             documents.append((document.id, hash_, document.metadata))
             texts.append((hash_, text))
         row = {
+            "given": given,
             "documents": documents,
             "seconds": asked.seconds,
             "cold": asked.cold,
@@ -107,7 +116,7 @@ class RunFolder:
             self._database.executemany("INSERT OR IGNORE INTO texts VALUES (?, ?)", texts)
             self._database.execute(
                 "INSERT OR REPLACE INTO answers VALUES (?, ?, ?)",
-                (json.dumps(stage), json.dumps(question), json.dumps(row, default=_word)),
+                (json.dumps(stage), json.dumps(question), as_json(row)),
             )
 
     def _text(self, hash_: str, known: dict[str, str]) -> str:
@@ -117,6 +126,20 @@ class RunFolder:
         return known[hash_]
 
 
+def as_json(value: Any) -> str:
+    """JSON in ASCII, whatever is in metadata."""
+    try:
+        return json.dumps(value, default=_word)
+    except TypeError:  # a key that is no text
+        return json.dumps(_with_text_keys(value), default=_word)
+
+
+def _with_text_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _with_text_keys(item) for key, item in value.items()}
+    return [_with_text_keys(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 def _word(value: Any) -> Any:
-    """A number of numpy is a number; all else that JSON has no word for is as the metadata's reader would print it."""
-    return value.item() if hasattr(value, "item") else str(value)
+    """Numbers of numpy are numbers; all else that JSON has no word for is as the metadata's reader would print it."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)

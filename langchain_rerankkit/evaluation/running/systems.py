@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,7 @@ def lines_of(systems: System | Mapping[str, System]) -> list[Line]:
     Raises:
         ValueError: If there is no system, one is of the wrong kind, or a reranker has nothing to reorder.
     """
-    named = systems if isinstance(systems, Mapping) else {_default_name(systems): systems}
-    if not named:
-        msg = "Give at least one system to evaluate."
-        raise ValueError(msg)
+    named = _named(systems)
     lines: list[Line] = []
     alone = {id(system): name for name, system in named.items()}
     for name, system in named.items():
@@ -55,6 +53,8 @@ def lines_of(systems: System | Mapping[str, System]) -> list[Line]:
             source = system.base_retriever
             if id(source) not in alone:
                 alone[id(source)] = f"{name}, without reranker"
+                while alone[id(source)] in named:
+                    alone[id(source)] += " again"
                 lines.append(Line(alone[id(source)], source, alone[id(source)]))
             lines.append(Line(name, source, alone[id(source)], *_compressor_and_cut(system)))
         elif isinstance(system, BaseDocumentCompressor):
@@ -67,11 +67,37 @@ def lines_of(systems: System | Mapping[str, System]) -> list[Line]:
         elif isinstance(system, (Runnable, Mapping)):
             lines.append(Line(name, system, name))
         elif callable(system):
+            _check_function(name, system)
             lines.append(Line(name, RunnableLambda(system), name))
         else:
             msg = f"{name!r} is a {type(system).__name__}; a system is a retriever, a reranker, or a run."
             raise ValueError(msg)
     return lines
+
+
+def _named(systems: System | Mapping[str, System]) -> Mapping[str, System]:
+    if isinstance(systems, (list, tuple)):
+        msg = "Give systems by name: {'FAISS': retriever, 'reranked': reranker}."
+        raise TypeError(msg)
+    if isinstance(systems, Mapping):
+        if not systems:
+            msg = "Give at least one system to evaluate."
+            raise ValueError(msg)
+        return systems
+    return {Path(systems).name if isinstance(systems, (str, Path)) else type(systems).__name__: systems}
+
+
+def _check_function(name: str, function: Callable[..., Any]) -> None:
+    try:
+        inspect.signature(function).bind("question")
+    except TypeError as error:
+        msg = (
+            f"The function {name!r} does not take a question alone ({error}). A reranker made of a function is "
+            "FunctionReranker(function=…)."
+        )
+        raise ValueError(msg) from error
+    except ValueError:  # some builtins do not tell their signature
+        return
 
 
 def _compressor_and_cut(system: Any) -> tuple[BaseDocumentCompressor, int | None]:
@@ -80,7 +106,3 @@ def _compressor_and_cut(system: Any) -> tuple[BaseDocumentCompressor, int | None
         # As our retriever does: its k goes before the reranker's own top_n. The copy shares the model.
         return compressor.model_copy(update={"top_n": cut}), None
     return compressor, cut
-
-
-def _default_name(system: Any) -> str:
-    return Path(system).name if isinstance(system, (str, Path)) else type(system).__name__
