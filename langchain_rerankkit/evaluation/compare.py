@@ -192,7 +192,7 @@ class Comparison:
         return self.to_markdown()
 
     def __repr__(self) -> str:
-        return f"<Comparison against {self.baseline!r}: {len(self.differences)} differences>"
+        return f"<Comparison against {self.baseline!r}: {counted(len(self.differences), 'difference')}>"
 
     def __rich__(self) -> Any:
         return self.table().rich()

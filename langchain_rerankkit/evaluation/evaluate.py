@@ -13,7 +13,7 @@ from langchain_core.documents import Document
 
 from langchain_rerankkit._optional import require
 from langchain_rerankkit.evaluation.datasets.dataset import Dataset
-from langchain_rerankkit.evaluation.gold.matching import Match
+from langchain_rerankkit.evaluation.gold.matching import Match, Matcher
 from langchain_rerankkit.evaluation.gold.qrels import (
     Empty,
     GoldKind,
@@ -115,10 +115,10 @@ def evaluate(
     if identity is None and matcher is not None and any(not has_id(document) for document in dataset.corpus):
         identify = text_id  # a store may have given ids to documents that have none here
     lines = lines_of(systems)
-    with_text = matcher is not None or any(line.reranker is not None for line in lines)
+    need_text = {line.first for line in lines if line.reranker is not None or matcher is not None}
     with ExitStack() as stack:
         folder = stack.enter_context(RunFolder(run_dir, _facts(dataset, lines))) if run_dir is not None else None
-        stages = Stages(dataset, identify, _engine(engine), concurrency, folder, need_text=with_text)
+        stages = Stages(dataset, identify, _engine(engine), concurrency, folder, need_text=need_text)
         outcomes = [stages.outcome(line, repeats) for line in lines]
 
     if matcher is not None:
@@ -127,21 +127,15 @@ def evaluate(
     else:
         judged = judge_by_ids(dataset, relevance)
     without = judged.without_relevant()
-    if judged.pooled and matcher is not None:
-        # That nobody found an answer does not mean that there is none.
-        needs = matcher.whole_corpus
-        left_out = [question.id for question in dataset.questions if needs and not question.answers]
-    else:
-        left_out = without
-    if empty == "exclude":
-        judged = judged.without(left_out)
+    left_out = _left_out(dataset, without, matcher if judged.pooled else None) if empty == "exclude" else []
+    judged = judged.without(left_out)
     results = [result_of(outcome, judged, names) for outcome in outcomes]
     return EvaluationReport(
         dataset=dataset.name,
         questions=len(judged.grades),
         systems=results,
         notes=[
-            *notes_on_gold(dataset, judged, without, left_out if empty == "exclude" else [], identify),
+            *notes_on_gold(dataset, judged, without, left_out, identify),
             *notes_on_systems(outcomes, results, judged),
         ],
         relevance=judged.relevance,
@@ -180,6 +174,13 @@ def _facts(dataset: Dataset, lines: Sequence[Line]) -> dict[str, str]:
 
 def _hash(rows: Sequence[tuple[str | None, str]]) -> str:
     return sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _left_out(dataset: Dataset, without: Sequence[str], pooled: Matcher | None) -> list[str]:
+    if pooled is None:
+        return list(without)
+    # That nobody found an answer does not mean that there is none.
+    return [question.id for question in dataset.questions if pooled.whole_corpus and not question.answers]
 
 
 def _pool(outcomes: Sequence[Outcome], question: str, depth: int | None) -> list[Document]:

@@ -82,7 +82,7 @@ class ContextualCompressionRetriever(BaseRetriever):
 
         def run(
             questions: list[str], run_manager: list[Any], config: list[RunnableConfig]
-        ) -> list[list[Document] | Exception]:
+        ) -> list[dict[str, list[Document]] | Exception]:
             configs = _children(config, run_manager)
             found: Sequence[Any] = self.base_retriever.batch(questions, configs, return_exceptions=True, **kwargs)
             pending = _retrieved(questions, found)
@@ -91,7 +91,14 @@ class ContextualCompressionRetriever(BaseRetriever):
             )
             return _merged(found, dict(zip(pending, reranked, strict=True)))
 
-        return self._batch_with_config(run, inputs, config, return_exceptions=return_exceptions, run_type="retriever")
+        answers = self._batch_with_config(
+            run,  # type: ignore[arg-type]
+            inputs,
+            config,
+            return_exceptions=return_exceptions,
+            run_type="retriever",
+        )
+        return _documents(answers)
 
     @override
     async def abatch(
@@ -110,7 +117,7 @@ class ContextualCompressionRetriever(BaseRetriever):
 
         async def run(
             questions: list[str], run_manager: list[Any], config: list[RunnableConfig]
-        ) -> list[list[Document] | Exception]:
+        ) -> list[dict[str, list[Document]] | Exception]:
             configs = _children(config, run_manager)
             found: Sequence[Any] = await self.base_retriever.abatch(
                 questions, configs, return_exceptions=True, **kwargs
@@ -121,9 +128,14 @@ class ContextualCompressionRetriever(BaseRetriever):
             )
             return _merged(found, dict(zip(pending, reranked, strict=True)))
 
-        return await self._abatch_with_config(
-            run, inputs, config, return_exceptions=return_exceptions, run_type="retriever"
+        answers = await self._abatch_with_config(
+            run,  # type: ignore[arg-type]
+            inputs,
+            config,
+            return_exceptions=return_exceptions,
+            run_type="retriever",
         )
+        return _documents(answers)
 
     def _cut(self, k: int | None) -> int | None:
         if k is not None and k < 1:
@@ -149,5 +161,11 @@ def _retrieved(questions: Sequence[str], found: Sequence[Any]) -> dict[int, Rera
     }
 
 
-def _merged(found: Sequence[Any], reranked: dict[int, Any]) -> list[list[Document] | Exception]:
-    return [reranked.get(position, error) for position, error in enumerate(found)]
+def _merged(found: Sequence[Any], reranked: dict[int, Any]) -> list[dict[str, list[Document]] | Exception]:
+    """In the shape that runs of retrievers have in traces."""
+    answers = [reranked.get(position, error) for position, error in enumerate(found)]
+    return [answer if isinstance(answer, Exception) else {"documents": answer} for answer in answers]
+
+
+def _documents(answers: Sequence[Any]) -> list[list[Document]]:
+    return [answer["documents"] if isinstance(answer, dict) else answer for answer in answers]

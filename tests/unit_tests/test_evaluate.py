@@ -672,3 +672,12 @@ def test_what_a_failed_call_cost_counts():
 
     costly = Costly(function=count_words)
     assert evaluate({"first": retriever(), "costly": costly}, DATASET, "mrr")["costly"].usage == {"requests": 6}
+
+
+def test_a_run_of_documents_without_text_may_stand_beside_rerankers():
+    systems = {
+        "first": retriever(),
+        "words": FunctionReranker(function=count_words),
+        "published": {"q1": ["ganges", "unknown"]},
+    }
+    assert evaluate(systems, DATASET, "hit@1")["published"].per_question["hit@1"] == {"q1": 1.0, "q2": 0.0}

@@ -3,6 +3,7 @@ import asyncio
 import pytest
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.retrievers import BaseRetriever
+from langchain_core.tracers.context import collect_runs
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 from langchain_tests.integration_tests.retrievers import RetrieversIntegrationTests
 from pydantic import ValidationError
@@ -158,3 +159,17 @@ def test_one_failing_question_does_not_lose_the_others(asynchronous):
 def test_unknown_fields_are_refused():
     with pytest.raises(ValidationError):
         make(compressor=1)
+
+
+async def test_runs_of_a_batch_look_like_those_of_single_calls():
+    reranked = ContextualCompressionRetriever(
+        base_retriever=FixedRetriever(documents=[Document(page_content="a"), Document(page_content="bb")]),
+        base_compressor=FunctionReranker(function=lambda query, texts: [float(len(text)) for text in texts]),
+    )
+    with collect_runs() as collected:
+        reranked.invoke("q")
+        reranked.batch(["q"])
+        await reranked.abatch(["q"])
+    for run in collected.traced_runs:
+        assert run.run_type == "retriever"
+        assert [document.page_content for document in run.outputs["documents"]] == ["bb", "a"]

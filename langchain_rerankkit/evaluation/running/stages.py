@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from hashlib import sha256
 
 from langchain_core.documents import Document
@@ -28,7 +29,7 @@ class Stages:
         engine: What asks rerankers.
         concurrency: Questions asked at a time.
         folder: Where answers are kept, if anywhere.
-        need_text: Whether documents must have a text to be judged.
+        need_text: Names of the first stages whose documents must have a text, to be reranked or judged.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Stages:
         concurrency: int,
         folder: RunFolder | None,
         *,
-        need_text: bool,
+        need_text: AbstractSet[str],
     ) -> None:
         self._dataset = dataset
         self._identify = identify
@@ -123,7 +124,7 @@ class Stages:
         if id_ in self._corpus:
             document = self._corpus[id_]
             return document.model_copy(update={"metadata": dict(document.metadata)})
-        if self._need_text:
+        if run in self._need_text:
             msg = f"The run {run!r} names documents that the dataset's corpus lacks, {id_!r} among them."
             raise ValueError(msg)
         return Document(id=id_, page_content="")
