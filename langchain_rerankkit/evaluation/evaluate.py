@@ -122,7 +122,7 @@ def evaluate(
         outcomes = [stages.outcome(line, repeats) for line in lines]
 
     if matcher is not None:
-        pools = {question.id: _pool(outcomes, question.id, matcher.depth) for question in dataset.questions}
+        pools = {question.id: stages.pool(outcomes, question.id, matcher.depth) for question in dataset.questions}
         judged = judge_by_answers(dataset, pools, identify, matcher)
     else:
         judged = judge_by_ids(dataset, relevance)
@@ -183,24 +183,15 @@ def _left_out(dataset: Dataset, without: Sequence[str], pooled: Matcher | None) 
     return [question.id for question in dataset.questions if pooled.whole_corpus and not question.answers]
 
 
-def _pool(outcomes: Sequence[Outcome], question: str, depth: int | None) -> list[Document]:
-    return [
-        document
-        for outcome in outcomes
-        for run in (outcome.found, *outcome.runs)
-        for document in run[question].documents[:depth]
-    ]
-
-
 def _texts(
     dataset: Dataset, outcomes: Sequence[Outcome], judged: Qrels, identify: Callable[[Document], str]
 ) -> dict[str, str]:
     texts = {
-        str(document.id): document.page_content
+        document.id: document.text
         for outcome in outcomes
-        for asked in outcome.found.values()
-        for document in asked.documents
-        if document.page_content
+        for answer in outcome.found.values()
+        for document in answer.documents
+        if document.text
     }
     wanted = {id_ for grades in judged.grades.values() for id_ in grades}
     texts |= {id_: document.page_content for document in dataset.corpus if (id_ := identify(document)) in wanted}

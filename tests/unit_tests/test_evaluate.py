@@ -681,3 +681,15 @@ def test_a_run_of_documents_without_text_may_stand_beside_rerankers():
         "published": {"q1": ["ganges", "unknown"]},
     }
     assert evaluate(systems, DATASET, "hit@1")["published"].per_question["hit@1"] == {"q1": 1.0, "q2": 0.0}
+
+
+def test_a_function_that_judges_sees_the_whole_document():
+    found = [Document(id=str(n), page_content=f"text {n}", metadata={"rivers": n}) for n in range(3)]
+    systems = {
+        "first": FixedRetriever(documents=found),
+        "turned": FunctionReranker(function=lambda q, texts: range(len(texts))),
+    }
+    report = evaluate(
+        systems, Dataset(DATASET.questions), "mrr", match=lambda question, document: document.metadata["rivers"]
+    )
+    assert report.gold["q1"] == {"0": 0, "1": 1, "2": 2}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from langchain_rerankkit.evaluation.datasets.dataset import Dataset
     from langchain_rerankkit.evaluation.gold.qrels import Qrels
     from langchain_rerankkit.evaluation.report import SystemResult
-    from langchain_rerankkit.evaluation.running.outcome import Outcome
+    from langchain_rerankkit.evaluation.running.outcome import Found, Outcome
 
 __all__ = ["notes_on_gold", "notes_on_systems"]
 
@@ -120,7 +120,7 @@ def _notes_on_failures(outcome: Outcome) -> Iterator[str]:
                 f"{name}{in_run} failed at {errors.total()} of {counted(questions, 'question')}, which count as nothing "
                 f"found: {commonest}"
             )
-        fallen = Counter(reason for asked in run.values() for reason in _reasons_of_falling_back(asked.documents))
+        fallen = Counter(asked.fallback for asked in run.values() if asked.fallback)
         if fallen:
             commonest, _ = fallen.most_common(1)[0]
             yield (
@@ -154,20 +154,10 @@ def _notes_on_reranking(outcome: Outcome) -> Iterator[str]:
         yield f"{line.name} returned documents that were not among the candidates for {counted(strangers, 'question')}."
 
 
-def _decides_nothing(pool: Sequence[Document], found: Sequence[Document]) -> bool:
-    scores = {document.metadata.get("relevance_score") for document in found}
-    judged = scores != {None} and not any(
-        "rerank" in document.metadata for document in found
-    )  # which tells of failures
+def _decides_nothing(pool: Sequence[Found], found: Sequence[Found]) -> bool:
+    scores = {document.score for document in found}
+    judged = scores != {None} and all(document.status == "ok" for document in found)
     return judged and len(scores) == 1 and [d.id for d in found] == [d.id for d in pool]
-
-
-def _reasons_of_falling_back(documents: Sequence[Document]) -> Iterator[str]:
-    """One for a question, if it fell back."""
-    for document in documents[:1]:
-        details = document.metadata.get("rerank")
-        if isinstance(details, Mapping) and details.get("status") == "fallback":
-            yield str(details.get("reason", "no reason given"))
 
 
 def _hint(result: SystemResult, judged: Qrels) -> str:

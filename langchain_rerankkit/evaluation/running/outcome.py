@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_rerankkit.evaluation.metrics import score
 from langchain_rerankkit.evaluation.report import Latency, SystemResult
@@ -13,18 +13,49 @@ from langchain_rerankkit.evaluation.report import Latency, SystemResult
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from langchain_core.documents import Document
-
     from langchain_rerankkit.evaluation.gold.qrels import Qrels
-    from langchain_rerankkit.evaluation.running.asking import Asked
     from langchain_rerankkit.evaluation.running.systems import Line
 
-__all__ = ["Outcome", "result_of"]
+__all__ = ["Answer", "Found", "Outcome", "result_of"]
+
+
+class Found(NamedTuple):
+    """Of a document in a ranking what is looked at; small, since there are millions.
+
+    Attributes:
+        id: What it is known by.
+        text: Its text.
+        score: What it shows as its score, if anything.
+        status: Of its reranking.
+        reason: Of a fallback.
+    """
+
+    id: str
+    text: str
+    score: Any = None
+    status: str = "ok"
+    reason: str = ""
+
+
+class Answer(NamedTuple):
+    """What a stage said to one question: see `langchain_rerankkit.evaluation.running.asking.Asked`."""
+
+    documents: Sequence[Found] = ()
+    seconds: float | None = None
+    cold: bool = False
+    usage: Mapping[str, float] = {}
+    error: str | None = None
+
+    @property
+    def fallback(self) -> str:
+        """Why the documents stand in the order that they came in, where the reranker fell back to it; else empty."""
+        first = self.documents[0] if self.documents else None
+        return first.reason or "no reason given" if first is not None and first.status == "fallback" else ""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything that a line answered. Documents have the id that they are known by.
+    """Everything that a line answered.
 
     Attributes:
         line: The line.
@@ -33,16 +64,16 @@ class Outcome:
     """
 
     line: Line
-    found: Mapping[str, Asked]
-    runs: Sequence[Mapping[str, Asked]] = ()
+    found: Mapping[str, Answer]
+    runs: Sequence[Mapping[str, Answer]] = ()
 
     @property
-    def answers(self) -> Mapping[str, Asked]:
+    def answers(self) -> Mapping[str, Answer]:
         """What is ranked in the end: of several runs, the first."""
         return self.runs[0] if self.runs else self.found
 
     @property
-    def pools(self) -> dict[str, Sequence[Document]]:
+    def pools(self) -> dict[str, Sequence[Found]]:
         """Candidates of each question."""
         return {id_: asked.documents for id_, asked in self.found.items()}
 
@@ -65,7 +96,7 @@ def result_of(
         return score(gold, rankings, metrics, relevance=judged.relevance)
 
     rankings = [
-        {id_: [str(document.id) for document in asked.documents] for id_, asked in run.items()}
+        {id_: [document.id for document in asked.documents] for id_, asked in run.items()}
         for run in outcome.runs or [outcome.found]
     ]
     runs = [scored(ranking) for ranking in rankings]
@@ -73,7 +104,7 @@ def result_of(
         metric: {id_: statistics.fmean(run[metric][id_] for run in runs) for id_ in gold} if len(runs) > 1 else values
         for metric, values in runs[0].items()
     }
-    pools = {id_: [str(document.id) for document in pool] for id_, pool in outcome.pools.items()}
+    pools = {id_: [document.id for document in pool] for id_, pool in outcome.pools.items()}
     best = {id_: _best_first(pools[id_], grades) for id_, grades in gold.items()}
     reranked = bool(outcome.runs)
     asked = [asked for run in outcome.runs for asked in run.values()]
@@ -106,23 +137,22 @@ def _means(per_question: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     }
 
 
-def _shown(document: Document) -> float | None:
-    score = document.metadata.get("relevance_score")
-    return float(score) if isinstance(score, (int, float)) and math.isfinite(score) else None
+def _shown(document: Found) -> float | None:
+    return float(document.score) if isinstance(document.score, (int, float)) and math.isfinite(document.score) else None
 
 
-def _words(pools: Mapping[str, Sequence[Document]]) -> float | None:
-    texts = {document.page_content for pool in pools.values() for document in pool}
+def _words(pools: Mapping[str, Sequence[Found]]) -> float | None:
+    texts = {document.text for pool in pools.values() for document in pool}
     counts = [len(text.split()) for text in texts if text]
     return statistics.fmean(counts) if counts else None
 
 
-def _latency(answers: Iterable[Asked]) -> Latency | None:
+def _latency(answers: Iterable[Answer]) -> Latency | None:
     timed = [asked for asked in answers if asked.seconds is not None and asked.error is None]
     return Latency.of([a.seconds or 0.0 for a in timed if a.cold], [a.seconds or 0.0 for a in timed if not a.cold])
 
 
-def _total(answers: Iterable[Asked]) -> dict[str, float]:
+def _total(answers: Iterable[Answer]) -> dict[str, float]:
     total: dict[str, float] = {}
     for asked in answers:
         for name, value in asked.usage.items():

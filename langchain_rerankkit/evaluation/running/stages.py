@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from hashlib import sha256
 
@@ -13,7 +13,7 @@ from langchain_core.runnables import Runnable
 from langchain_rerankkit._progress import progress
 from langchain_rerankkit.evaluation.datasets.dataset import Dataset
 from langchain_rerankkit.evaluation.running.asking import Asked, Engine, Item, Stage, ask_here
-from langchain_rerankkit.evaluation.running.outcome import Outcome
+from langchain_rerankkit.evaluation.running.outcome import Answer, Found, Outcome
 from langchain_rerankkit.evaluation.running.run_folder import RunFolder, as_json
 from langchain_rerankkit.evaluation.running.systems import Line
 
@@ -49,32 +49,71 @@ class Stages:
         self._concurrency = concurrency
         self._folder = folder
         self._need_text = need_text
-        self._found: dict[str, tuple[dict[str, Asked], dict[str, Asked]]] = {}
+        self._candidates: dict[str, dict[str, Sequence[Document]]] = {}  # whole, since rerankers read them
+        self._found: dict[str, dict[str, Answer]] = {}
 
     def outcome(self, line: Line, repeats: int) -> Outcome:
-        """Everything that a line answers, with documents cut down to id, text and score."""
+        """Everything that a line answers."""
         if line.first not in self._found:
-            found = self._first_stage(line)
-            self._found[line.first] = found, {id_: self._slim(asked) for id_, asked in found.items()}
-        found, slim = self._found[line.first]
+            self._ask_first_stage(line)
+        found = self._found[line.first]
         if line.reranker is None:
-            return Outcome(line, slim)
+            return Outcome(line, found)
         texts = {question.id: question.text for question in self._dataset.questions}
         # What was not retrieved cannot be reranked.
-        items = [Item(id_, texts[id_], asked.documents) for id_, asked in found.items() if not asked.error]
-        failed = {id_: Asked(error=asked.error) for id_, asked in found.items() if asked.error}
+        failed = {id_: Answer(error=answer.error) for id_, answer in found.items() if answer.error}
+        items = [
+            Item(id_, texts[id_], candidates)
+            for id_, candidates in self._candidates[line.first].items()
+            if id_ not in failed
+        ]
         runs = []
         for number in range(1, repeats + 1):
             stage = Stage(f"rerank: {line.name}", line.reranker, line.cut, number)
-            answers = self._ask(stage, items, self._engine)
+            answers = {id_: self._cut_down(asked, given) for id_, asked, given in self._ask(stage, items, self._engine)}
             runs.append({id_: answers.get(id_) or failed[id_] for id_ in found})
-        return Outcome(line, slim, runs)
+        return Outcome(line, found, runs)
 
-    def _first_stage(self, line: Line) -> dict[str, Asked]:
+    def pool(self, outcomes: Sequence[Outcome], question: str, depth: int | None) -> list[Document]:
+        """What lines returned for a question together, each text of each document once, under the ids they are known by.
+
+        Args:
+            outcomes: What they answered.
+            question: The question's id.
+            depth: Ranks that are looked at; None for all.
+        """
+        whole = {
+            (str(self._identify(document)), document.page_content): document
+            for candidates in self._candidates.values()
+            for document in candidates[question]
+        }
+        found = dict.fromkeys(
+            (document.id, document.text)
+            for outcome in outcomes
+            for run in (outcome.found, *outcome.runs)
+            for document in run[question].documents[:depth]
+        )
+        return [
+            whole[id_, text].model_copy(update={"id": id_})
+            if (id_, text) in whole
+            else Document(id=id_, page_content=text)
+            for id_, text in found
+        ]
+
+    def _ask_first_stage(self, line: Line) -> None:
         if isinstance(line.source, Runnable):
             items = [Item(question.id, question.text) for question in self._dataset.questions]
             # From this process always: a store is where it is.
-            return self._ask(Stage(f"retrieve: {line.first}", line.source), items, ask_here)
+            stage = Stage(f"retrieve: {line.first}", line.source)
+            answers = {id_: (asked, self._cut_down(asked)) for id_, asked, _ in self._ask(stage, items, ask_here)}
+        else:
+            answers = {id_: (asked, self._cut_down(asked)) for id_, asked in self._run(line).items()}
+        ids = [question.id for question in self._dataset.questions]
+        self._candidates[line.first] = {id_: answers[id_][0].documents for id_ in ids}
+        self._found[line.first] = {id_: answers[id_][1] for id_ in ids}
+
+    def _run(self, line: Line) -> dict[str, Asked]:
+        """What a ready-made run answers."""
         asked = [question.id for question in self._dataset.questions]
         if line.source and not any(id_ in line.source for id_ in asked):
             msg = (
@@ -86,39 +125,43 @@ class Stages:
             id_: Asked([self._document(found, line.first) for found in _ids(line.source.get(id_, ()))]) for id_ in asked
         }
 
-    def _ask(self, stage: Stage, items: Sequence[Item], engine: Engine) -> dict[str, Asked]:
+    def _ask(
+        self, stage: Stage, items: Sequence[Item], engine: Engine
+    ) -> Iterator[tuple[str, Asked, Sequence[Document]]]:
+        """Each question's id, its answer, as it comes, and the candidates."""
         key = json.dumps([stage.name, stage.run])
-        by_id = {item.id: item for item in items}
+        candidates = {item.id: item.candidates or () for item in items}
         given = {item.id: _digest(item) for item in items} if self._folder else {}
         known = self._folder.read(key, given) if self._folder else {}
-        answers = {id_: self._kept(asked, by_id[id_]) for id_, asked in known.items()}
+        for id_, asked in known.items():
+            yield id_, asked, candidates[id_]
         missing = [item for item in items if item.id not in known]
         for id_, asked in progress(engine(stage, missing, self._concurrency), len(missing), stage.name):
             if self._folder:
                 self._folder.write(key, id_, asked, given[id_])
-            answers[id_] = self._kept(asked, by_id[id_])
-        return {item.id: answers[item.id] for item in items}
+            yield id_, asked, candidates[id_]
 
-    def _kept(self, asked: Asked, item: Item) -> Asked:
-        """Candidates whole, since a reranker reads them; of a reranker's answer only what is looked at."""
-        slim = self._slim(asked, item.candidates or ())  # at once: it fails where documents have no id
-        return asked if item.candidates is None else slim
-
-    def _slim(self, asked: Asked, candidates: Sequence[Document] = ()) -> Asked:
-        """The same answer with documents known by their ids, and of their metadata only what is looked at."""
-        nameless = {document.page_content: document for document in reversed(candidates)}
+    def _cut_down(self, asked: Asked, candidates: Sequence[Document] = ()) -> Answer:
+        """What is kept of an answer. Fails, and so early, where documents have no id."""
+        nameless = {}
+        if any(document.id is None for document in asked.documents):
+            # A compressor may build new documents and leave out their ids.
+            nameless = {document.page_content: document for document in reversed(candidates)}
         documents = []
         for document in asked.documents:
-            known = document
-            if document.id is None and document.page_content in nameless:
-                known = nameless[document.page_content]  # a compressor may build new documents and leave out their ids
-            metadata = {"relevance_score": document.metadata.get("relevance_score")}
+            known = nameless.get(document.page_content, document) if document.id is None else document
             details = document.metadata.get("rerank")
-            if isinstance(details, Mapping) and details.get("status", "ok") != "ok":
-                metadata["rerank"] = {name: details.get(name) for name in ("status", "reason")}
-            id_ = str(self._identify(known))
-            documents.append(Document.model_construct(id=id_, page_content=document.page_content, metadata=metadata))
-        return Asked(documents, asked.seconds, asked.cold, asked.usage, asked.error)
+            said = details if isinstance(details, Mapping) else {}
+            documents.append(
+                Found(
+                    str(self._identify(known)),
+                    document.page_content,
+                    document.metadata.get("relevance_score"),
+                    str(said.get("status", "ok")),
+                    str(said.get("reason", "")),
+                )
+            )
+        return Answer(documents, asked.seconds, asked.cold, asked.usage, asked.error)
 
     def _document(self, id_: str, run: str) -> Document:
         if id_ in self._corpus:
