@@ -84,7 +84,7 @@ class Difference:
 
     def _why_noise(self, questions: str) -> str:
         differing = self.wins + self.losses
-        if self.spread >= abs(self.difference):
+        if self.spread and self.spread >= abs(self.difference):
             return f": repeated runs of one system differ by {self.spread:.3f}"
         why = f" ({_adjusted(self.p_adjusted)})"
         least = 2.0 ** (1 - differing)  # the p-value where all of them differ in one direction

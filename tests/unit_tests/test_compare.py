@@ -194,3 +194,12 @@ def test_swapping_the_systems_swaps_the_finding(scores, data):
     assert there.difference == pytest.approx(-back.difference)
     assert (there.wins, there.ties, there.losses) == (back.losses, back.ties, back.wins)
     assert there.p == pytest.approx(back.p, abs=1e-9)
+
+
+def test_gains_and_losses_that_cancel_are_noise_and_nobody_speaks_of_repeated_runs():
+    gold = Dataset(tuple(Question(f"q{n}", "?", documents={"w0": 1}) for n in range(12)))
+    turns = [["w0", "w1"], ["w1", "w0"]]
+    both = {name: {f"q{n}": turns[(n + shift) % 2] for n in range(12)} for name, shift in (("a", 0), ("b", 1))}
+    line = compare(evaluate(both, gold, "mrr"))["b", "mrr"]
+    assert (line.difference, line.wins, line.losses) == (0.0, 6, 6)
+    assert "12 questions would show a difference of" in str(line)
