@@ -37,6 +37,7 @@ from langchain_rerankkit.records import (
     Scores,
     Status,
     details_of,
+    documents_of,
     encodable,
     query_and_documents,
 )
@@ -270,13 +271,13 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
         reranker = self._with(kwargs)
         (config,) = reranker._traced(config)
         # langchain-core passes the run's own configuration by name, though its annotation lacks this case.
-        return _documents(reranker._call_with_config(reranker._rerank, input, config, run_type="retriever"))  # type: ignore[arg-type]
+        return documents_of(reranker._call_with_config(reranker._rerank, input, config, run_type="retriever"))  # type: ignore[arg-type]
 
     @override
     async def ainvoke(self, input: RerankInput, config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:
         reranker = self._with(kwargs)
         (config,) = reranker._traced(config)
-        return _documents(await reranker._acall_with_config(reranker._arerank, input, config, run_type="retriever"))  # type: ignore[arg-type]
+        return documents_of(await reranker._acall_with_config(reranker._arerank, input, config, run_type="retriever"))  # type: ignore[arg-type]
 
     @override
     def batch(
@@ -296,7 +297,7 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
             return_exceptions=return_exceptions,
             run_type="retriever",
         )
-        return [_documents(output) for output in outputs]
+        return [documents_of(output) for output in outputs]
 
     @override
     async def abatch(
@@ -315,7 +316,7 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
             return_exceptions=return_exceptions,
             run_type="retriever",
         )
-        return [_documents(output) for output in outputs]
+        return [documents_of(output) for output in outputs]
 
     @override
     def compress_documents(
@@ -588,8 +589,3 @@ def _unwrap(result: _Item | Exception) -> _Item:
     if isinstance(result, Exception):
         raise result
     return result
-
-
-def _documents(outputs: Any) -> list[Document]:
-    """What the caller gets of a run's outputs; an error in a batch is passed on."""
-    return cast("list[Document]", outputs if isinstance(outputs, BaseException) else outputs["documents"])

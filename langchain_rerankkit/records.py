@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any, Literal, SupportsIndex, TypeVar, overload
+from typing import Any, Literal, SupportsIndex, TypeVar, cast, overload
 
 from langchain_core.documents import Document
 from langchain_core.runnables import RunnableConfig
@@ -24,6 +24,7 @@ __all__ = [
     "Status",
     "by_request",
     "details_of",
+    "documents_of",
     "encodable",
     "query_and_documents",
     "total_usage",
@@ -238,6 +239,11 @@ def total_usage(details: Mapping[str, Any]) -> dict[str, Any]:
             elif isinstance(value, (int, float)):
                 total[name] = value + total.get(name, 0)
     return total
+
+
+def documents_of(outputs: Any) -> list[Document]:
+    """What the caller gets of a run's outputs; an error in a batch is passed on."""
+    return cast("list[Document]", outputs if isinstance(outputs, BaseException) else outputs["documents"])
 
 
 def usage_of(documents: Sequence[Any]) -> dict[str, float]:

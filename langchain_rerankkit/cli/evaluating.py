@@ -34,19 +34,10 @@ _SYSTEMS = f"""A system is NAME=SPEC or SPEC alone. The first one is the baselin
 """
 
 
-_DEFAULTS: dict[str, Any] = {
-    "metric": [],
-    "gold": "auto",
-    "match": None,
-    "relevance": 1,
-    "empty": "exclude",
-    "identity": None,
-    "sample": None,
-    "repeats": 1,
-    "concurrency": 1,
-    "engine": "local",
-    "run_dir": None,
-}
+_OF_AN_EVALUATION = (
+    *("metric", "gold", "match", "relevance", "empty", "identity"),
+    *("sample", "repeats", "concurrency", "engine", "run_dir"),
+)
 
 
 def add_commands(commands: Any) -> None:
@@ -89,7 +80,7 @@ def add_commands(commands: Any) -> None:
             metavar="[SYSTEM:]METRIC=VALUE",
             help="exit with status 1 where the system, the last one by default, scores less",
         )
-        parser.set_defaults(run=_run, compare=name == "compare", baseline=None)
+        parser.set_defaults(run=_run, parser=parser, compare=name == "compare", baseline=None)
         if name == "compare":
             parser.add_argument("--baseline", metavar="NAME", help="hold against this one in place of the first")
 
@@ -150,7 +141,7 @@ def _report(options: argparse.Namespace, needed: list[str]) -> EvaluationReport:
         if not options.dataset.endswith(".json"):
             msg = "Name at least one system to evaluate; see --help."
             raise ValueError(msg)
-        unused = [name for name in _DEFAULTS if getattr(options, name) != _DEFAULTS[name]]
+        unused = [name for name in _OF_AN_EVALUATION if getattr(options, name) != options.parser.get_default(name)]
         if unused:
             said = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
             msg = f"A saved report is finished: {said} belong to an evaluation, which needs systems."

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from langchain_core.documents import Document
 
@@ -19,6 +19,7 @@ from langchain_rerankkit.evaluation.gold.qrels import (
     GoldKind,
     Identity,
     Qrels,
+    check_kind,
     choose_gold,
     has_id,
     identity_of,
@@ -103,9 +104,7 @@ def evaluate(
     if repeats < 1 or concurrency < 1 or relevance < 1:
         msg = "repeats, concurrency and relevance must be at least 1."
         raise ValueError(msg)
-    if empty not in get_args(Empty):
-        msg = f"empty is one of {', '.join(get_args(Empty))}, not {empty!r}."
-        raise ValueError(msg)
+    check_kind("empty", empty, Empty)
     if not isinstance(dataset, Dataset):
         msg = f"evaluate takes systems and then a Dataset, not a {type(dataset).__name__}."
         raise TypeError(msg)
@@ -142,7 +141,7 @@ def evaluate(
         question_texts={question.id: question.text for question in dataset.questions},
         gold=judged.grades,
         reasons=judged.reasons,
-        documents=_texts(dataset, outcomes, judged, identify),
+        documents=_texts(outcomes, judged, stages.corpus),
     )
 
 
@@ -183,9 +182,7 @@ def _left_out(dataset: Dataset, without: Sequence[str], pooled: Matcher | None) 
     return [question.id for question in dataset.questions if pooled.whole_corpus and not question.answers]
 
 
-def _texts(
-    dataset: Dataset, outcomes: Sequence[Outcome], judged: Qrels, identify: Callable[[Document], str]
-) -> dict[str, str]:
+def _texts(outcomes: Sequence[Outcome], judged: Qrels, corpus: Mapping[str, Document]) -> dict[str, str]:
     texts = {
         document.id: document.text
         for outcome in outcomes
@@ -194,5 +191,4 @@ def _texts(
         if document.text
     }
     wanted = {id_ for grades in judged.grades.values() for id_ in grades}
-    texts |= {id_: document.page_content for document in dataset.corpus if (id_ := identify(document)) in wanted}
-    return texts
+    return texts | {id_: document.page_content for id_, document in corpus.items() if id_ in wanted}

@@ -28,6 +28,7 @@ from langchain_rerankkit.evaluation.gold.matching import Match
 from langchain_rerankkit.evaluation.gold.qrels import Empty, GoldKind, Identity
 from langchain_rerankkit.evaluation.gold.rows import RowJudge
 from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS
+from langchain_rerankkit.evaluation.running.systems import is_compression_retriever
 from langchain_rerankkit.evaluation.uploads import local_examples, push_dataset, push_report, pushed, uploading
 from langchain_rerankkit.records import usage_of
 
@@ -312,7 +313,7 @@ def _asking(system: Any) -> Iterator[Callable[[str], dict[str, Any]]]:
             "ContextualCompressionRetriever(base_retriever=…, base_compressor=…)."
         )
         raise TypeError(msg)
-    if hasattr(system, "base_retriever") and hasattr(system, "base_compressor"):
+    if is_compression_retriever(system):
         yield lambda question: _retrieve_and_rerank(system, question)
     elif isinstance(system, Runnable):
         yield lambda question: _timed(system.invoke, question)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_rerankkit.errors import DatasetError
-from langchain_rerankkit.evaluation.datasets.files import write_lines
+from langchain_rerankkit.evaluation.datasets.files import read_json, write_lines
 from langchain_rerankkit.evaluation.table import Table
 from langchain_rerankkit.evaluation.wording import counted
 
@@ -279,14 +279,7 @@ class EvaluationReport:
         Raises:
             DatasetError: If the file cannot be read or holds something else.
         """
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            msg = f"The report cannot be read ({error.strerror})."
-            raise DatasetError(msg, file=path) from error
-        except (ValueError, RecursionError) as error:
-            msg = f"The file is not JSON ({error})."
-            raise DatasetError(msg, file=path) from error
+        data = read_json(path)
         try:
             return cls.from_dict(data)
         except DatasetError as error:

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 from typing_extensions import override
 
 from langchain_rerankkit.base import Reranker
-from langchain_rerankkit.records import RerankInput
+from langchain_rerankkit.records import RerankInput, documents_of
 
 __all__ = ["ContextualCompressionRetriever"]
 
@@ -98,7 +98,7 @@ class ContextualCompressionRetriever(BaseRetriever):
             return_exceptions=return_exceptions,
             run_type="retriever",
         )
-        return _documents(answers)
+        return [documents_of(answer) for answer in answers]
 
     @override
     async def abatch(
@@ -135,7 +135,7 @@ class ContextualCompressionRetriever(BaseRetriever):
             return_exceptions=return_exceptions,
             run_type="retriever",
         )
-        return _documents(answers)
+        return [documents_of(answer) for answer in answers]
 
     def _cut(self, k: int | None) -> int | None:
         if k is not None and k < 1:
@@ -165,7 +165,3 @@ def _merged(found: Sequence[Any], reranked: dict[int, Any]) -> list[dict[str, li
     """In the shape that runs of retrievers have in traces."""
     answers = [reranked.get(position, error) for position, error in enumerate(found)]
     return [answer if isinstance(answer, Exception) else {"documents": answer} for answer in answers]
-
-
-def _documents(answers: Sequence[Any]) -> list[list[Document]]:
-    return [answer["documents"] if isinstance(answer, dict) else answer for answer in answers]

@@ -45,7 +45,7 @@ from langchain_rerankkit.errors import DatasetError
 from langchain_rerankkit.evaluation.calibration.scored import Candidates, Scored, candidates_of, score_candidates
 from langchain_rerankkit.evaluation.calibration.thresholds import FOLDS, Curve, Estimate, Kept, Pairs, Target
 from langchain_rerankkit.evaluation.datasets.dataset import Dataset
-from langchain_rerankkit.evaluation.datasets.files import write_lines
+from langchain_rerankkit.evaluation.datasets.files import read_json, write_lines
 from langchain_rerankkit.evaluation.gold.matching import Match
 from langchain_rerankkit.evaluation.gold.qrels import GoldKind, Identity
 from langchain_rerankkit.evaluation.model_id import model_id
@@ -138,14 +138,7 @@ class Calibration:
         Raises:
             DatasetError: With file and field, if it is something else.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            msg = f"The file cannot be read ({error.strerror})."
-            raise DatasetError(msg, file=path) from error
-        except (ValueError, RecursionError) as error:
-            msg = "The file is not JSON."
-            raise DatasetError(msg, file=path) from error
+        content = read_json(path)
         if not isinstance(content, dict) or content.pop("format", None) != "rerankkit-calibration-1":
             msg = "This is no saved calibration, or one of another version."
             raise DatasetError(msg, file=path, field="format")

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from langchain_rerankkit.errors import DatasetError
 
-__all__ = ["json_rows", "read_lines", "write_lines"]
+__all__ = ["json_rows", "read_json", "read_lines", "write_lines"]
 
 # The longer mark first: UTF-32's begins with UTF-16's.
 _MARKS = {
@@ -83,6 +83,20 @@ def write_lines(path: str | Path, lines: Iterable[str]) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def read_json(path: str | Path) -> Any:
+    """What a file of JSON holds.
+
+    Raises:
+        DatasetError: If it cannot be read or is no JSON.
+    """
+    text = "".join(line for _, line in read_lines(path))
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        msg = f"The file is not JSON ({error})."
+        raise DatasetError(msg, file=path) from error
 
 
 def json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

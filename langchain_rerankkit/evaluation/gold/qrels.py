@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Literal, get_args
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from langchain_core.documents import Document
 
@@ -23,6 +24,7 @@ __all__ = [
     "Identity",
     "Qrels",
     "by_answers",
+    "check_kind",
     "choose_gold",
     "document_id",
     "has_id",
@@ -79,9 +81,26 @@ class Qrels:
         return [id_ for id_, grades in self.grades.items() if max(grades.values(), default=0) < self.relevance]
 
 
+def check_kind(name: str, value: Any, kinds: Any) -> None:
+    """Refuse a value that is none of a Literal's.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if value not in get_args(kinds):
+        msg = f"{name} is one of {', '.join(get_args(kinds))}, not {value!r}."
+        raise ValueError(msg)
+
+
+def _own_id(document: Document) -> Any:
+    """The id by which gold may name it; None where it has none."""
+    ids = (document.id, document.metadata.get("id"), document.metadata.get("_id"))
+    return next((id_ for id_ in ids if id_ is not None), None)
+
+
 def has_id(document: Document) -> bool:
     """Whether a document has an id by which gold may name it."""
-    return any(id_ is not None for id_ in (document.id, document.metadata.get("id"), document.metadata.get("_id")))
+    return _own_id(document) is not None
 
 
 def text_id(document: Document) -> str:
@@ -99,9 +118,8 @@ def document_id(document: Document, *, need_id: bool = True) -> str:
     Raises:
         ValueError: If the document has no id and one is needed.
     """
-    for id_ in (document.id, document.metadata.get("id"), document.metadata.get("_id")):
-        if id_ is not None:
-            return str(id_)
+    if (id_ := _own_id(document)) is not None:
+        return str(id_)
     if need_id:
         msg = (
             "A document has no id to compare with the gold ids. Give documents an id, pass identity=<function of the "
@@ -164,9 +182,7 @@ def by_answers(gold: GoldKind, match: Match | None, *, has_documents: bool) -> b
     Raises:
         ValueError: If there is no such kind, or a match is given for ids.
     """
-    if gold not in get_args(GoldKind):
-        msg = f"gold is one of {', '.join(get_args(GoldKind))}, not {gold!r}."
-        raise ValueError(msg)
+    check_kind("gold", gold, GoldKind)
     if gold == "documents" and match is not None:
         msg = "match= is for gold='answers': ids of documents match or do not."
         raise ValueError(msg)
@@ -180,7 +196,7 @@ def judge_by_ids(dataset: Dataset, relevance: int) -> Qrels:
 
 def judge_by_answers(
     dataset: Dataset,
-    pools: Mapping[str, Iterable[Document]],
+    pools: Mapping[str, Sequence[Document]],
     identify: Callable[[Document], str],
     matcher: Matcher,
 ) -> Qrels:
@@ -193,19 +209,20 @@ def judge_by_answers(
         identify: Gives the id of a document of the corpus.
         matcher: Says whether a document answers a question.
     """
-    corpus = [(identify(document), document) for document in dataset.corpus] if matcher.whole_corpus else []
+    # One id may have several texts: parts of a document, or one that a compressor has shortened.
+    documents = dataset.corpus if matcher.whole_corpus else ()
+    corpus = {(identify(document), document.page_content): document for document in documents}
     waiting: deque[tuple[Question, str, Document]] = deque()  # for their verdict
 
     def pairs() -> Iterator[tuple[Question, Document]]:
         for question in dataset.questions:
-            # One id may have several texts: parts of a document, or one that a compressor has shortened.
-            pool = {(id_, document.page_content): document for id_, document in corpus}
-            pool |= {(str(document.id), document.page_content): document for document in pools[question.id]}
-            for (id_, _), document in pool.items():
+            pool = {(str(document.id), document.page_content): document for document in pools[question.id]}
+            others = ((key, document) for key, document in pool.items() if key not in corpus)
+            for (id_, _), document in chain(corpus.items(), others):
                 waiting.append((question, id_, document))
                 yield question, document
 
-    total = sum(len(corpus) + len(pool) for pool in map(list, pools.values()))
+    total = sum(len(corpus) + len(pool) for pool in pools.values())
     grades: dict[str, dict[str, int]] = {question.id: {} for question in dataset.questions}
     reasons: dict[str, dict[str, str]] = {}
     unknown = 0

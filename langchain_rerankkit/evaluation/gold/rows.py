@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from langchain_core.documents import Document
 
 from langchain_rerankkit._optional import require
 from langchain_rerankkit.evaluation.datasets.questions import Question
 from langchain_rerankkit.evaluation.gold.matching import Match, normalise, parse_matcher
-from langchain_rerankkit.evaluation.gold.qrels import Empty, GoldKind, Identity, by_answers, identity_of
+from langchain_rerankkit.evaluation.gold.qrels import Empty, GoldKind, Identity, by_answers, check_kind, identity_of
 from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS, parse_metrics, score
 
 __all__ = ["Row", "RowJudge"]
@@ -63,9 +63,7 @@ class RowJudge:
         identity: Identity = None,
         documents: str = "documents",
     ) -> None:
-        if empty not in get_args(Empty):
-            msg = f"empty is one of {', '.join(get_args(Empty))}, not {empty!r}."
-            raise ValueError(msg)
+        check_kind("empty", empty, Empty)
         require("numpy", extra="evaluation")  # LangSmith's runner would only log it
         self.metrics = list(parse_metrics(metrics))
         self._gold = "answers" if by_answers(gold, match, has_documents=True) else gold

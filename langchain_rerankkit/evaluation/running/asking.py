@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from langchain_core.documents import Document
 from langchain_core.runnables.config import ContextThreadPoolExecutor
@@ -21,19 +21,22 @@ __all__ = ["Asked", "Engine", "Item", "Stage", "ask", "ask_here", "told"]
 _LONGEST = 300  # characters of an error's message
 
 
+_Kind = TypeVar("_Kind")
+
+
 @dataclass(frozen=True)
-class Asked:
+class Asked(Generic[_Kind]):
     """What a stage said to one question.
 
     Attributes:
-        documents: Best first; none where it failed.
+        documents: Best first; none where it failed. Whole Documents, or what is kept of them.
         seconds: How long it took; None for a ready-made run.
         cold: Whether it was the first call of its process, which loads the model.
         usage: What it cost.
         error: What went wrong.
     """
 
-    documents: Sequence[Document] = ()
+    documents: Sequence[_Kind] = ()
     seconds: float | None = None
     cold: bool = False
     usage: Mapping[str, float] = field(default_factory=dict)
@@ -72,11 +75,11 @@ class Stage:
     run: int = 1
 
 
-Engine = Callable[[Stage, Sequence[Item], int], Iterator[tuple[str, Asked]]]
+Engine = Callable[[Stage, Sequence[Item], int], Iterator[tuple[str, Asked[Document]]]]
 """Asks a stage all items, so many at a time, and yields question id and answer in any order."""
 
 
-def ask(stage: Stage, item: Item, *, cold: bool = False) -> Asked:
+def ask(stage: Stage, item: Item, *, cold: bool = False) -> Asked[Document]:
     """Put one question.
 
     Raises:
@@ -112,7 +115,7 @@ def told(error: Exception) -> str:
     return encodable(" ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST])
 
 
-def ask_here(stage: Stage, items: Sequence[Item], concurrency: int) -> Iterator[tuple[str, Asked]]:
+def ask_here(stage: Stage, items: Sequence[Item], concurrency: int) -> Iterator[tuple[str, Asked[Document]]]:
     """The engine that asks from threads of this process."""
     if not items:
         return

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from langchain_rerankkit.evaluation.datasets.summary import summarise
+from langchain_rerankkit.evaluation.running.outcome import fallback
 from langchain_rerankkit.evaluation.wording import counted, some
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def notes_on_gold(
         yield "No question counts, so there are no scores: no document is known to be relevant to any."
     if left_out:
         yield f"{len(left_out)} of {questions} without a relevant document are left out of the means: {some(left_out)}."
-    zero = [id_ for id_ in without if id_ not in set(left_out)]
+    uncounted = set(left_out)
+    zero = [id_ for id_ in without if id_ not in uncounted]
     if zero:
         what = "in no document that was judged" if judged.matcher else "without a relevant document"
         yield f"{len(zero)} of {questions} {'have their answer ' if judged.matcher else ''}{what} and count as 0: {some(zero)}."
@@ -120,7 +122,7 @@ def _notes_on_failures(outcome: Outcome) -> Iterator[str]:
                 f"{name}{in_run} failed at {errors.total()} of {counted(questions, 'question')}, which count as nothing "
                 f"found: {commonest}"
             )
-        fallen = Counter(asked.fallback for asked in run.values() if asked.fallback)
+        fallen = Counter(filter(None, map(fallback, run.values())))
         if fallen:
             commonest, _ = fallen.most_common(1)[0]
             yield (
@@ -130,8 +132,8 @@ def _notes_on_failures(outcome: Outcome) -> Iterator[str]:
 
 
 def _notes_on_reranking(outcome: Outcome) -> Iterator[str]:
-    line = outcome.line
-    deepest = max(map(len, outcome.pools.values()), default=0)
+    line, pools = outcome.line, outcome.pools
+    deepest = max(map(len, pools.values()), default=0)
     cuts = [cut for cut in (line.cut, getattr(line.reranker, "top_n", None)) if cut is not None]
     kept = min(cuts, default=None)
     if deepest <= 1:
@@ -141,13 +143,11 @@ def _notes_on_reranking(outcome: Outcome) -> Iterator[str]:
             f"{line.name}: the first stage returns at most {deepest} documents and {kept} are kept, so the reranker can "
             "only reorder, not choose. Retrieve more."
         )
-    ranked = [
-        (outcome.pools[id_], asked.documents) for id_, asked in outcome.answers.items() if len(asked.documents) > 1
-    ]
+    ranked = [(pools[id_], asked.documents) for id_, asked in outcome.answers.items() if len(asked.documents) > 1]
     if ranked and all(_decides_nothing(pool, found) for pool, found in ranked):
         yield f"{line.name}: all scores of each question are the same, so this reranker decides nothing."
     strangers = sum(
-        bool({document.id for document in asked.documents} - {document.id for document in outcome.pools[id_]})
+        bool({document.id for document in asked.documents} - {document.id for document in pools[id_]})
         for id_, asked in outcome.answers.items()
     )
     if strangers:

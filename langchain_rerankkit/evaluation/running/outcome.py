@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_rerankkit.evaluation.metrics import score
 from langchain_rerankkit.evaluation.report import Latency, SystemResult
+from langchain_rerankkit.evaluation.running.asking import Asked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from langchain_rerankkit.evaluation.gold.qrels import Qrels
     from langchain_rerankkit.evaluation.running.systems import Line
 
-__all__ = ["Answer", "Found", "Outcome", "result_of"]
+__all__ = ["Answer", "Found", "Outcome", "fallback", "result_of"]
 
 
 class Found(NamedTuple):
@@ -37,20 +38,14 @@ class Found(NamedTuple):
     reason: str = ""
 
 
-class Answer(NamedTuple):
-    """What a stage said to one question: see `langchain_rerankkit.evaluation.running.asking.Asked`."""
+Answer = Asked[Found]
+"""What is kept of what a stage said to one question."""
 
-    documents: Sequence[Found] = ()
-    seconds: float | None = None
-    cold: bool = False
-    usage: Mapping[str, float] = {}
-    error: str | None = None
 
-    @property
-    def fallback(self) -> str:
-        """Why the documents stand in the order that they came in, where the reranker fell back to it; else empty."""
-        first = self.documents[0] if self.documents else None
-        return first.reason or "no reason given" if first is not None and first.status == "fallback" else ""
+def fallback(answer: Answer) -> str:
+    """Why documents stand in the order that they came in, where the reranker fell back to it; else empty."""
+    first = answer.documents[0] if answer.documents else None
+    return first.reason or "no reason given" if first is not None and first.status == "fallback" else ""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,9 @@ _LARGEST = 16  # questions of a block, which is what is asked again after its ac
 _DEATHS = 2  # of restarted actors, after which a question counts as failed; Ray would start actors for it for ever
 
 
-def ask_on_ray(stage: Stage, items: Sequence[Item], concurrency: int, **options: Any) -> Iterator[tuple[str, Asked]]:
+def ask_on_ray(
+    stage: Stage, items: Sequence[Item], concurrency: int, **options: Any
+) -> Iterator[tuple[str, Asked[Document]]]:
     """The engine that asks from actors of a Ray cluster, each with a copy of the system.
 
     The cluster is the one that ``ray.init`` or the variable ``RAY_ADDRESS`` names, else this machine. Documents and
@@ -86,7 +88,7 @@ class _Asker:
     def __call__(self, table: Any) -> Any:
         return _table("answer", _objects([self._answer(item) for item in table.column("item").to_pylist()]))
 
-    def _answer(self, item: Item) -> tuple[str, Asked] | Exception:
+    def _answer(self, item: Item) -> tuple[str, Asked[Document]] | Exception:
         if self._begun is not None and self._wait(self._begun.begin.remote(item.id)) > _DEATHS:
             return item.id, Asked(error="WorkerDied: each process that was asked this died of it.")
         cold, self._cold = self._cold, False

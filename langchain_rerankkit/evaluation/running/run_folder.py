@@ -74,7 +74,7 @@ class RunFolder:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._database.close()
 
-    def read(self, stage: str, given: Mapping[str, str]) -> dict[str, Asked]:
+    def read(self, stage: str, given: Mapping[str, str]) -> dict[str, Asked[Document]]:
         """Answers of a stage that were given before, by question id; failures are none.
 
         Args:
@@ -96,7 +96,7 @@ class RunFolder:
             answers[id_] = Asked(documents, **row)
         return answers
 
-    def write(self, stage: str, question: str, asked: Asked, given: str = "") -> None:
+    def write(self, stage: str, question: str, asked: Asked[Document], given: str = "") -> None:
         """Keep one answer."""
         documents, texts = [], []
         for document in asked.documents:

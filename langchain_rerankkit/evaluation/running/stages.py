@@ -30,6 +30,9 @@ class Stages:
         concurrency: Questions asked at a time.
         folder: Where answers are kept, if anywhere.
         need_text: Names of the first stages whose documents must have a text, to be reranked or judged.
+
+    Attributes:
+        corpus: The dataset's documents by id.
     """
 
     def __init__(
@@ -44,7 +47,7 @@ class Stages:
     ) -> None:
         self._dataset = dataset
         self._identify = identify
-        self._corpus = {identify(document): document for document in dataset.corpus}
+        self.corpus = {identify(document): document for document in dataset.corpus}
         self._engine = engine
         self._concurrency = concurrency
         self._folder = folder
@@ -60,17 +63,16 @@ class Stages:
         if line.reranker is None:
             return Outcome(line, found)
         texts = {question.id: question.text for question in self._dataset.questions}
+        candidates = self._candidates[line.first]
         # What was not retrieved cannot be reranked.
         failed = {id_: Answer(error=answer.error) for id_, answer in found.items() if answer.error}
-        items = [
-            Item(id_, texts[id_], candidates)
-            for id_, candidates in self._candidates[line.first].items()
-            if id_ not in failed
-        ]
+        items = [Item(id_, texts[id_], found) for id_, found in candidates.items() if id_ not in failed]
         runs = []
         for number in range(1, repeats + 1):
             stage = Stage(f"rerank: {line.name}", line.reranker, line.cut, number)
-            answers = {id_: self._cut_down(asked, given) for id_, asked, given in self._ask(stage, items, self._engine)}
+            answers = {
+                id_: self._cut_down(asked, candidates[id_]) for id_, asked in self._ask(stage, items, self._engine)
+            }
             runs.append({id_: answers.get(id_) or failed[id_] for id_ in found})
         return Outcome(line, found, runs)
 
@@ -105,14 +107,15 @@ class Stages:
             items = [Item(question.id, question.text) for question in self._dataset.questions]
             # From this process always: a store is where it is.
             stage = Stage(f"retrieve: {line.first}", line.source)
-            answers = {id_: (asked, self._cut_down(asked)) for id_, asked, _ in self._ask(stage, items, ask_here)}
+            asked_of = self._ask(stage, items, ask_here)
         else:
-            answers = {id_: (asked, self._cut_down(asked)) for id_, asked in self._run(line).items()}
+            asked_of = self._run(line)
+        answers = {id_: (asked, self._cut_down(asked)) for id_, asked in asked_of}
         ids = [question.id for question in self._dataset.questions]
         self._candidates[line.first] = {id_: answers[id_][0].documents for id_ in ids}
         self._found[line.first] = {id_: answers[id_][1] for id_ in ids}
 
-    def _run(self, line: Line) -> dict[str, Asked]:
+    def _run(self, line: Line) -> Iterator[tuple[str, Asked[Document]]]:
         """What a ready-made run answers."""
         asked = [question.id for question in self._dataset.questions]
         if line.source and not any(id_ in line.source for id_ in asked):
@@ -121,27 +124,22 @@ class Stages:
                 f"asks {asked[0]!r}. Both must use the same ids."
             )
             raise ValueError(msg)
-        return {
-            id_: Asked([self._document(found, line.first) for found in _ids(line.source.get(id_, ()))]) for id_ in asked
-        }
+        for id_ in asked:
+            yield id_, Asked([self._document(found, line.first) for found in _ids(line.source.get(id_, ()))])
 
-    def _ask(
-        self, stage: Stage, items: Sequence[Item], engine: Engine
-    ) -> Iterator[tuple[str, Asked, Sequence[Document]]]:
-        """Each question's id, its answer, as it comes, and the candidates."""
+    def _ask(self, stage: Stage, items: Sequence[Item], engine: Engine) -> Iterator[tuple[str, Asked[Document]]]:
+        """Each question's id and its answer, as it comes."""
         key = json.dumps([stage.name, stage.run])
-        candidates = {item.id: item.candidates or () for item in items}
         given = {item.id: _digest(item) for item in items} if self._folder else {}
         known = self._folder.read(key, given) if self._folder else {}
-        for id_, asked in known.items():
-            yield id_, asked, candidates[id_]
+        yield from known.items()
         missing = [item for item in items if item.id not in known]
         for id_, asked in progress(engine(stage, missing, self._concurrency), len(missing), stage.name):
             if self._folder:
                 self._folder.write(key, id_, asked, given[id_])
-            yield id_, asked, candidates[id_]
+            yield id_, asked
 
-    def _cut_down(self, asked: Asked, candidates: Sequence[Document] = ()) -> Answer:
+    def _cut_down(self, asked: Asked[Document], candidates: Sequence[Document] = ()) -> Answer:
         """What is kept of an answer. Fails, and so early, where documents have no id."""
         nameless = {}
         if any(document.id is None for document in asked.documents):
@@ -164,8 +162,8 @@ class Stages:
         return Answer(documents, asked.seconds, asked.cold, asked.usage, asked.error)
 
     def _document(self, id_: str, run: str) -> Document:
-        if id_ in self._corpus:
-            document = self._corpus[id_]
+        if id_ in self.corpus:
+            document = self.corpus[id_]
             return document.model_copy(update={"metadata": dict(document.metadata)})
         if run in self._need_text:
             msg = f"The run {run!r} names documents that the dataset's corpus lacks, {id_!r} among them."

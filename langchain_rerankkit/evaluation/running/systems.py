@@ -14,7 +14,7 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.evaluation.datasets.trec import load_run
 
-__all__ = ["Line", "System", "lines_of"]
+__all__ = ["Line", "System", "is_compression_retriever", "lines_of"]
 
 System = Any
 """A retriever, a reranker or other document compressor, a retriever with a compressor, or a run."""
@@ -39,6 +39,11 @@ class Line:
     cut: int | None = None
 
 
+def is_compression_retriever(system: Any) -> bool:
+    """Whether it is a retriever with a compressor, of whichever package."""
+    return hasattr(system, "base_retriever") and hasattr(system, "base_compressor")
+
+
 def lines_of(systems: System | Mapping[str, System]) -> list[Line]:
     """The lines of the table.
 
@@ -49,7 +54,7 @@ def lines_of(systems: System | Mapping[str, System]) -> list[Line]:
     lines: list[Line] = []
     alone = {id(system): name for name, system in named.items()}
     for name, system in named.items():
-        if hasattr(system, "base_retriever") and hasattr(system, "base_compressor"):
+        if is_compression_retriever(system):
             source = system.base_retriever
             if id(source) not in alone:
                 alone[id(source)] = f"{name}, without reranker"
