@@ -143,6 +143,11 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
         """
         return "relevance"
 
+    @property
+    def judges_alone(self) -> bool:
+        """Whether a score depends on nothing but query and text, so that it can be kept and used beside other candidates."""
+        return self.scores_are == "relevance"
+
     def _load(self) -> Any:
         """Build the model or API client, or take one that the caller gave: called once, at first use, under a lock."""
         return None
@@ -481,8 +486,11 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
                 details[position] = said
             for index in answer.unjudged:
                 statuses[asked[index]] = "unjudged"
-            asked = [position for index, position in enumerate(asked) if index not in answer.unjudged]
-            answer = [score for index, score in enumerate(answer.scores) if index not in answer.unjudged]
+            for index in answer.dropped:
+                statuses[asked[index]] = "dropped"
+            others = answer.unjudged | answer.dropped
+            asked = [position for index, position in enumerate(asked) if index not in others]
+            answer = [score for index, score in enumerate(answer.scores) if index not in others]
         for position, score in zip(asked, self._checked(answer, len(asked)), strict=True):
             finite = math.isfinite(score)
             raw_scores[position] = score if finite else -math.inf
@@ -502,7 +510,7 @@ class Reranker(RunnableSerializable[RerankInput, list[Document]], BaseDocumentCo
         return Judged(job.documents, [-math.inf] * count, ["fallback"] * count, type(error).__name__, details)
 
     def _rank(self, judged: Judged) -> list[RankedDocument]:
-        positions = best_first(judged.raw_scores)
+        positions = [i for i in best_first(judged.raw_scores) if judged.statuses[i] != "dropped"]
         if self.min_score is None:
             positions = positions[: self.top_n]
         ranked = [

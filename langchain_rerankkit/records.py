@@ -38,7 +38,7 @@ Scores = Sequence[float]
 """One number per text, higher is more relevant: a list, or an array of shape [texts]."""
 
 
-Status = Literal["ok", "blank", "not finite", "unjudged", "fallback"]
+Status = Literal["ok", "blank", "not finite", "unjudged", "fallback", "dropped"]
 
 
 class RerankInput(TypedDict):
@@ -133,11 +133,13 @@ class DetailedScores:
         scores: One number per text.
         details: One mapping per text, for ``metadata["rerank"]``: plain data under names that `Reranker` does not use.
         unjudged: Positions of texts that the backend did not come to; their scores are not looked at.
+        dropped: Positions of texts that are to be left out of the result, as by a cut; their scores are not looked at.
     """
 
     scores: Scores
     details: Sequence[Mapping[str, Any]]
     unjudged: AbstractSet[int] = frozenset()
+    dropped: AbstractSet[int] = frozenset()
 
 
 Answer = Scores | DetailedScores
@@ -165,7 +167,7 @@ class ScoreRequest:
 class Judged:
     """All documents of one input with their checked raw scores, aligned and in the order they came in.
 
-    A document that could not be judged has the raw score ``-inf`` and a status that says why.
+    A document that could not be judged, or is dropped, has the raw score ``-inf`` and a status that says why.
     """
 
     documents: list[Document]

@@ -53,6 +53,11 @@ class EmbeddedReranker(Reranker):
         statistics = TermStatistics.from_texts(stored_texts(store))
         return cls(statistics=statistics, store=store if same_model else None, **fields)
 
+    @property
+    @override
+    def judges_alone(self) -> bool:
+        return self.statistics is not None  # else what is rare depends on the candidates
+
     @override
     def _label(self) -> str:
         return "all-MiniLM-L6-v2 + BM25"

@@ -217,11 +217,12 @@ def _failure(reranker: Reranker, error: Exception) -> dict[str, Any]:
 
 
 def _answer(reranker: Reranker, stage: int, judged: Judged, failed: list[dict[str, Any]]) -> DetailedScores:
-    unjudged = {position for position, status in enumerate(judged.statuses) if status != "ok"}
+    dropped = {position for position, status in enumerate(judged.statuses) if status == "dropped"}
+    unjudged = {position for position, status in enumerate(judged.statuses) if status not in {"ok", "dropped"}}
     scores = [0.0] * len(judged.documents)
     above: tuple[float, float] | None = None
     for position in best_first(judged.raw_scores):
-        if position in unjudged:
+        if position in unjudged or position in dropped:
             continue
         raw = judged.raw_scores[position]
         score = reranker._activate(raw)
@@ -235,4 +236,4 @@ def _answer(reranker: Reranker, stage: int, judged: Judged, failed: list[dict[st
         if failed:
             about["failed"] = [dict(failure) for failure in failed]
         details.append(about)
-    return DetailedScores(scores, details, unjudged)
+    return DetailedScores(scores, details, unjudged, dropped)

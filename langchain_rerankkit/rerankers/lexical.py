@@ -64,6 +64,11 @@ class LexicalReranker(Reranker):
             raise ValueError(msg)
         return self
 
+    @property
+    @override
+    def judges_alone(self) -> bool:
+        return self.statistics is not None  # else what is rare depends on the candidates
+
     @override
     def _load(self) -> Analyser:
         return analyser(self.language)
