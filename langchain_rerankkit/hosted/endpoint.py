@@ -169,7 +169,7 @@ class Endpoint:
         """Scores of some of a query's texts, by their position; none for those that a ``top_n`` leaves out.
 
         Where the server says that it is too much, the batch is sent in two parts, and a document that is too long alone
-        is cut until it is taken: one document never fails the others.
+        is cut until it is taken: one document never fails the others, unless ``asked`` is to be judged whole.
         """
         return self._judge(asked, {position: asked.texts[position] for position in positions})
 
@@ -180,7 +180,7 @@ class Endpoint:
             try:
                 answered = yield from self._ask(asked, list(shown.values()))
             except TooMuchError:
-                if spent.refusals > _REFUSALS:
+                if spent.refusals > _REFUSALS or (asked.whole and len(shown) == 1):
                     raise
             else:
                 return {positions[place]: score for place, score in answered.items()}

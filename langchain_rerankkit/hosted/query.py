@@ -83,6 +83,7 @@ class Asked:
         deadline: When the answer is of no use any more, on the clock of `time.monotonic`.
         spent: What it costs.
         secrets: What no message may hold.
+        whole: Whether a text that is too long for the server is an error, and not cut until it is taken.
     """
 
     query: str
@@ -91,6 +92,7 @@ class Asked:
     deadline: float
     spent: Spent
     secrets: Secrets
+    whole: bool = False
 
 
 def batches(texts: Sequence[str], max_documents: int, max_bytes: int) -> list[list[int]]:

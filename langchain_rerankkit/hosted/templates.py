@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["deep_merge", "filled", "placeholders"]
+__all__ = ["deep_merge", "filled", "leaves", "placeholders"]
 
 
 def placeholders(template: Any) -> set[str]:
@@ -34,6 +34,15 @@ def filled(template: Any, values: Mapping[str, Any]) -> Any:
     if isinstance(template, list):
         return [filled(part, values) for part in template]
     return template
+
+
+def leaves(options: Mapping[str, Any], *path: str) -> list[tuple[str, ...]]:
+    """Where the values stand in a mapping of mappings: the keys that lead to each."""
+    found: list[tuple[str, ...]] = []
+    for name, value in options.items():
+        inner = leaves(value, *path, name) if isinstance(value, Mapping) else []
+        found += inner or [(*path, name)]
+    return found
 
 
 def deep_merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:

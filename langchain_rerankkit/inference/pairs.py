@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from langchain_rerankkit.errors import ModelNotFoundError
 from langchain_rerankkit.inference.passes import Passes
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from langchain_rerankkit.inference.models import ModelFiles
     from langchain_rerankkit.inference.onnx import Graph
     from langchain_rerankkit.inference.tokens import Ids
+    from langchain_rerankkit.passages import LongDocuments
 
 __all__ = [
     "Encoded",
     "GraphPairs",
     "Limits",
-    "LongDocuments",
     "PairModel",
     "PairOutputs",
     "encode_pairs",
@@ -28,7 +28,6 @@ __all__ = [
     "too_long",
 ]
 
-LongDocuments = Literal["truncate", "chunk", "error"]
 _DEFAULT_LENGTH = 512
 
 

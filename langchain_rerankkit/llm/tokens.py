@@ -46,16 +46,23 @@ class TokenCounter:
 
     def cut(self, text: str, limit: int) -> tuple[str, bool]:
         """The beginning of a text, up to a number of tokens, and whether something was cut."""
-        head = text[: limit * _LONGEST_TOKEN]
-        if len(head) == len(text) and self.count(text) <= limit:
+        end = self.reach(text, 0, limit)
+        if end == len(text):
             return text, False
-        low, high = 0, len(head)
+        word = max(text.rfind(" ", 0, end), text.rfind("\n", 0, end))
+        # Back to the last whole word, where there are words.
+        return text[: word if word > end // 2 and not text[end].isspace() else end].rstrip(), True
+
+    def reach(self, text: str, start: int, limit: int) -> int:
+        """The character after the longest part of a text, from ``start`` on, that has no more tokens than the limit."""
+        head = text[start : start + limit * _LONGEST_TOKEN]
+        if self.count(head) <= limit:
+            return start + len(head)
+        low, high = 0, len(head) - 1
         while low < high:
             middle = (low + high + 1) // 2
             if self.count(head[:middle]) <= limit:
                 low = middle
             else:
                 high = middle - 1
-        word = max(head.rfind(" ", 0, low), head.rfind("\n", 0, low))
-        # Back to the last whole word, where there are words.
-        return head[: word if word > low // 2 and low < len(text) and not text[low].isspace() else low].rstrip(), True
+        return start + low

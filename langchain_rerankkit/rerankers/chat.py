@@ -18,13 +18,14 @@ from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self, override
 
 from langchain_rerankkit._steps import advance, gather
-from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.llm.prompts import harmless
 from langchain_rerankkit.llm.tape import Tape, candidate_ids
 from langchain_rerankkit.llm.tokens import TokenCounter
 from langchain_rerankkit.llm.usage import Meter
+from langchain_rerankkit.passages import Chunks, ChunkScore
 from langchain_rerankkit.ranking import best_first
 from langchain_rerankkit.records import Answer, DetailedScores, ScoreRequest, with_details
+from langchain_rerankkit.rerankers.chunking import ChunkingReranker
 from langchain_rerankkit.tracing import within
 
 __all__ = ["Asked", "ChatReranker", "Conversation", "Verdict", "corrected"]
@@ -48,31 +49,25 @@ class Asked:
     """One query as it goes into prompts, and what it costs.
 
     Args:
-        request: The query and its texts.
+        query: The query.
+        chunks: What is shown of the documents, harmless.
         counter: Counts tokens.
         meter: Counts calls.
-        passage_tokens: Most tokens that are shown of a text.
+        chunk_score: What the scores of a document's chunks say of it.
 
     Attributes:
         query: The query, harmless.
-        texts: What is shown of the texts, harmless, each once.
+        texts: What is shown of the documents, each text once: all of a document, its beginning, or its chunks.
     """
 
-    def __init__(self, request: ScoreRequest, counter: TokenCounter, meter: Meter, passage_tokens: int | None) -> None:
-        self.query = harmless(request.query)
+    def __init__(
+        self, query: str, chunks: Chunks, counter: TokenCounter, meter: Meter, chunk_score: ChunkScore
+    ) -> None:
+        self.query = harmless(query)
         self.counter, self.meter = counter, meter
+        self.texts = chunks.different
+        self._given, self._chunk_score = chunks, chunk_score
         self._truncated: set[int] = set()
-        positions: dict[str, int] = {}
-        self._positions: list[int] = []  # of each document's text
-        for given in request.texts:
-            text, cut = harmless(given), False
-            if passage_tokens is not None:
-                text, cut = counter.cut(text, passage_tokens)
-            position = positions.setdefault(text, len(positions))
-            self._positions.append(position)
-            if cut:
-                self._truncated.add(position)
-        self.texts = list(positions)
 
     def cut(self, position: int, limit: int) -> str:
         """A text cut to a number of tokens, which its documents will say."""
@@ -93,21 +88,23 @@ class Asked:
 
         Args:
             scores: One for each text.
-            each: More to say of the documents of each text.
+            each: More to say of the documents of each text; of a document in chunks, what there is of the best one.
             unjudged: Positions of texts that nobody judged.
             more: More to say of every document.
         """
-        details: list[dict[str, Any]] = []
+        if self.meter.stopped is not None:
+            more["stopped"] = self.meter.stopped
         usage = self.meter.usage()
-        for position in self._positions:
-            about: dict[str, Any] = {"usage": dict(usage), **more, **(each[position] if each else {})}
-            if self.meter.stopped is not None:
-                about["stopped"] = self.meter.stopped
-            if position in self._truncated:
-                about["truncated"] = True
-            details.append(about)
-        left = {document for document, position in enumerate(self._positions) if position in unjudged}
-        return DetailedScores([scores[position] for position in self._positions], details, left)
+        judged = {position: score for position, score in enumerate(scores) if position not in unjudged}
+        results = self._given.results(judged, self._chunk_score, self._truncated)
+        return DetailedScores(
+            [0.0 if result.score is None else result.score for result in results],
+            [
+                {"usage": dict(usage), **more, **(each[result.best] if each else {}), **result.details}
+                for result in results
+            ],
+            {document for document, result in enumerate(results) if result.score is None},
+        )
 
 
 def corrected(answer: str, told: str, echo: int) -> list[BaseMessage]:
@@ -122,7 +119,7 @@ def corrected(answer: str, told: str, echo: int) -> list[BaseMessage]:
     return [AIMessage(answer[:echo].strip() or "(empty)"), HumanMessage(told)]
 
 
-class ChatReranker(Reranker):
+class ChatReranker(ChunkingReranker):
     """A chat model as the judge. Subclasses write `_verdict`: what it is asked, and what its answers mean.
 
     Works over any LangChain chat model. Retries of failed requests, rate limits and timeouts are the model's own
@@ -135,7 +132,11 @@ class ChatReranker(Reranker):
     """A chat model, or any Runnable from messages to a message."""
 
     passage_tokens: int | None = Field(default=400, ge=1)
-    """Most tokens that are shown of a text, counted by the model's own counter where it has one; all if None."""
+    """Most tokens that are shown of a text, or of each of its chunks, counted by the model's own counter where it has one;
+    all if None."""
+
+    chunk_overlap: int = Field(default=32, ge=0)
+    """About how many tokens neighbouring chunks share: at most half of a chunk."""
 
     max_retries: int = Field(default=2, ge=0)
     """How often the model is asked again, with the error shown to it, when its answer cannot be used."""
@@ -162,7 +163,7 @@ class ChatReranker(Reranker):
     replay: str | None = None
     """JSON lines file of such verdicts to answer from. What it lacks is an error, or is asked for if ``record`` is set."""
 
-    call_options = Reranker.call_options | {"max_calls", "max_tokens"}
+    call_options = ChunkingReranker.call_options | {"max_calls", "max_tokens"}
 
     @abstractmethod
     def _verdict(self, asked: Asked) -> Verdict:
@@ -177,7 +178,10 @@ class ChatReranker(Reranker):
         return model
 
     @model_validator(mode="after")
-    def _check_prices(self) -> Self:
+    def _check_fields(self) -> Self:
+        if self.long_documents == "chunk" and self.passage_tokens is None:
+            msg = "long_documents='chunk' needs the size of a chunk: set passage_tokens."
+            raise ValueError(msg)
         if self.prices is not None and self._label() not in self.prices:
             msg = f"prices has no entry for {self._label()!r}, only for {', '.join(sorted(self.prices))}."
             raise ValueError(msg)
@@ -214,7 +218,19 @@ class ChatReranker(Reranker):
             recorded = ready.tape.find(request.query, candidate_ids(request.documents, request.texts))
             if recorded is not None:
                 return _replayed(recorded, meter)
-        return self._verdict(Asked(request, ready.counter, meter, self.passage_tokens))
+        chunks = self._shown(request.texts, ready.counter)
+        return self._verdict(Asked(request.query, chunks, ready.counter, meter, self.chunk_score))
+
+    def _shown(self, texts: Sequence[str], counter: TokenCounter) -> Chunks:
+        """What is shown of texts: harmless, and cut where they are long."""
+        limit = self.passage_tokens
+
+        def shown(text: str) -> tuple[str, bool]:
+            return (harmless(text), False) if limit is None else counter.cut(harmless(text), limit)
+
+        return self._chunks(
+            texts, limit or 0, "tokens", shown, lambda text, start: counter.reach(text, start, limit or 0)
+        )
 
     def _finish(self, request: ScoreRequest, verdict: DetailedScores, meter: Meter) -> DetailedScores:
         tape = self._ready().tape

@@ -13,7 +13,6 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 from typing_extensions import Self, override
 
-from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.errors import EndpointError
 from langchain_rerankkit.hosted.addresses import address_of, check_url, endpoint_url, host_of, is_loopback, is_public
 from langchain_rerankkit.hosted.auth import base_for, is_key, key_for, key_header, signer_for
@@ -24,13 +23,17 @@ from langchain_rerankkit.hosted.limits import Breaker, Pace
 from langchain_rerankkit.hosted.profiles import Profile, load_profile
 from langchain_rerankkit.hosted.query import Asked, Spent, batches
 from langchain_rerankkit.hosted.redaction import Secrets
+from langchain_rerankkit.hosted.templates import leaves
 from langchain_rerankkit.hosted.wire import Job, Wire
+from langchain_rerankkit.passages import Chunks
 from langchain_rerankkit.ranking import sigmoid
 from langchain_rerankkit.records import Answer, DetailedScores, ScoreRequest, with_details
+from langchain_rerankkit.rerankers.chunking import ChunkingReranker
 
 __all__ = ["HostedReranker"]
 
 _AGENT = "langchain-rerankkit"
+_CHUNK = 2000  # characters: about 500 tokens of English, which every reranker reads
 
 
 @dataclass
@@ -43,14 +46,14 @@ class _Ready:
 
 @dataclass
 class _Sent:
-    """One query on its way, and which of its texts each document has."""
+    """One query on its way, and what of it each document has."""
 
     asked: Asked
-    places: list[int]
+    chunks: Chunks
     requests: int = 1
 
 
-class HostedReranker(Reranker):
+class HostedReranker(ChunkingReranker):
     """Reranks by a rerank endpoint of some thirty kinds, or of a kind of yours.
 
     Documents beyond what the server takes at once are sent in several requests at the same time, and merged. Answers are
@@ -59,7 +62,8 @@ class HostedReranker(Reranker):
     `EndpointError`, which says what to do and holds neither key nor texts.
 
     A document that the server finds too long is cut until it is taken (``metadata["rerank"]["truncated"]``), or goes last
-    with the status ``"unjudged"``; it never fails the others. ``metadata["rerank"]["usage"]`` holds ``requests``,
+    with the status ``"unjudged"``; it never fails the others. With ``long_documents="chunk"`` long ones are judged in parts
+    that are documents to the server, batched and counted as such. ``metadata["rerank"]["usage"]`` holds ``requests``,
     ``retries``, ``documents``, ``cached`` (equal texts, sent once), ``seconds``, and ``tokens``, ``search_units`` and
     ``cost`` where the provider says them.
 
@@ -123,7 +127,12 @@ class HostedReranker(Reranker):
     """Most documents of a request; by default what the provider takes."""
 
     max_characters: int | None = Field(default=None, ge=1)
-    """Most characters of a document that are sent; by default what the provider takes."""
+    """Most characters of a document that are sent, or of each of its chunks; by default what the provider takes, and of a
+    chunk no more than 2,000. What a model reads of them is its own affair: most servers cut without a word what is too
+    long for it. ``long_documents="error"`` also holds for what the server refuses as too long."""
+
+    chunk_overlap: int = Field(default=128, ge=0)
+    """Characters that neighbouring chunks share: at most half of a chunk."""
 
     max_response_bytes: int = Field(default=16 * 2**20, ge=1)
     """Most bytes of an answer."""
@@ -147,7 +156,7 @@ class HostedReranker(Reranker):
     http_async_client: Any = Field(default=None, exclude=True, repr=False)
     """An ``httpx.AsyncClient`` for those that are; it belongs to one event loop."""
 
-    call_options = Reranker.call_options | {"deadline"}
+    call_options = ChunkingReranker.call_options | {"deadline"}
 
     model_config = ConfigDict(hide_input_in_errors=True)  # a refused key would be quoted
 
@@ -172,7 +181,7 @@ class HostedReranker(Reranker):
         if self.instruction is not None and profile.instruction == "none":
             msg = f"{name} takes no instruction; put it into the query."
             raise ValueError(msg)
-        for path in _leaves(self.request_options):
+        for path in leaves(self.request_options):
             if profile.owned(*path):
                 msg = f"request_options cannot set {'.'.join(path)!r}, which is filled in here."
                 raise ValueError(msg)
@@ -208,6 +217,11 @@ class HostedReranker(Reranker):
     def lc_secrets(self) -> dict[str, str]:
         names = load_profile(self.provider).key_env
         return {"api_key": names[0] if names else "RERANK_API_KEY", "proxy": "HTTPS_PROXY"}
+
+    @property
+    @override
+    def judges_alone(self) -> bool:
+        return not self._profile.listwise
 
     @override
     def _label(self) -> str:
@@ -323,23 +337,33 @@ class HostedReranker(Reranker):
         return [self._finish(one, outcome) for one, outcome in zip(sent, outcomes, strict=True)]
 
     def _begin(self, ready: _Ready, request: ScoreRequest) -> _Sent:
-        most = self.max_characters or ready.endpoint.profile.max_characters
-        known: dict[str, int] = {}
-        places = [known.setdefault(text if most is None else text[:most], len(known)) for text in request.texts]
-        spent = Spent(documents=len(known), cached=len(places) - len(known))
-        if most is not None:
-            spent.truncated = {place for place, text in zip(places, request.texts, strict=True) if len(text) > most}
+        failed = None
+        try:
+            chunks = self._cut(request.texts, ready.endpoint.profile.max_characters)
+        except ValueError as error:  # a long text is one
+            chunks, failed = Chunks(), error
+        texts = chunks.different
+        spent = Spent(documents=len(texts), cached=chunks.count - len(texts), failed=failed)
         deadline = math.inf if self.deadline is None else time.monotonic() + self.deadline
-        texts = list(known)
         secrets = Secrets([ready.endpoint.key or ""], [request.query, *texts])
-        # What a top_n leaves out has no score to be compared with a threshold, or to be found wanting.
-        top_n = self.top_n if self.min_score is None and self.on_nan == "raise" else None
-        return _Sent(Asked(request.query, texts, top_n, deadline, spent, secrets), places)
+        # What a top_n leaves out has no score to be compared with a threshold, to be found wanting, or to be combined.
+        some = self.min_score is None and self.on_nan == "raise" and not chunks.any_long
+        whole = self.long_documents == "error"
+        asked = Asked(request.query, texts, self.top_n if some else None, deadline, spent, secrets, whole)
+        return _Sent(asked, chunks)
+
+    def _cut(self, texts: Sequence[str], taken: int | None) -> Chunks:
+        """What is sent of texts, of which the provider takes so many characters."""
+        taken = min(_CHUNK, taken or _CHUNK) if self.long_documents == "chunk" else taken
+        most = self.max_characters or taken or max(map(len, texts))
+        return self._chunks(
+            texts, most, "characters", lambda text: (text[:most], len(text) > most), lambda _, start: start + most
+        )
 
     def _job(self, ready: _Ready, sent: _Sent, limit: int | None) -> Job:
         endpoint, asked = ready.endpoint, sent.asked
         limit = min(limit or endpoint.profile.max_documents, endpoint.taken or len(asked.texts))
-        parts = batches(asked.texts, limit, endpoint.profile.max_bytes)
+        parts = batches(asked.texts, limit, endpoint.profile.max_bytes) if asked.texts else []
         sent.requests = len(parts)
         if len(parts) > 1 and endpoint.profile.listwise:
             warnings.warn(
@@ -359,27 +383,13 @@ class HostedReranker(Reranker):
         usage = spent.usage()
         error = outcome if isinstance(outcome, Exception) else None
         scores: dict[int, float] = {} if error else {place: s for part in outcome for place, s in part.items()}
-        error = error or (None if scores else spent.refusal)
+        error = error or (None if scores else spent.failed or spent.refusal)
         if error is not None:
             return with_details(error, usage=usage)
-        details: list[dict[str, Any]] = []
-        for place in sent.places:
-            about: dict[str, Any] = {"usage": dict(usage)}
-            if sent.requests > 1:
-                about["requests"] = sent.requests
-            if place in spent.truncated:
-                about["truncated"] = True
-            details.append(about)
+        results = sent.chunks.results(scores, self.chunk_score, spent.truncated)
+        about: dict[str, Any] = {"requests": sent.requests} if sent.requests > 1 else {}
         return DetailedScores(
-            [scores.get(place, 0.0) for place in sent.places],
-            details,
-            {document for document, place in enumerate(sent.places) if place not in scores},
+            [0.0 if result.score is None else result.score for result in results],
+            [{"usage": dict(usage), **about, **result.details} for result in results],
+            {document for document, result in enumerate(results) if result.score is None},
         )
-
-
-def _leaves(options: Mapping[str, Any], *path: str) -> list[tuple[str, ...]]:
-    found: list[tuple[str, ...]] = []
-    for name, value in options.items():
-        inner = _leaves(value, *path, name) if isinstance(value, Mapping) else []
-        found += inner or [(*path, name)]
-    return found

@@ -45,7 +45,8 @@ class ListwiseReranker(ChatReranker):
         ListwiseReranker(model=ChatOpenAI(model="gpt-5-mini"), top_n=5)
         ListwiseReranker(model=ChatOpenAI(model="castorini/rank_zephyr_7b_v1_full", base_url=…), style="rankzephyr")
 
-    Scores are 1, 1/2, 1/3 … and carry no more than the order. Every answer becomes a permutation of the passages shown;
+    Scores are 1, 1/2, 1/3 … and carry no more than the order. With ``long_documents="chunk"`` chunks are what is put in
+    order, and a document has the place of its best one. Every answer becomes a permutation of the passages shown;
     ``usage["repairs"]`` counts what had to be mended. An answer without any order is asked for again, then it is an
     `OrderError`, or with ``on_error="keep_order"`` the order the documents came in, with the status ``"fallback"``.
 
@@ -87,6 +88,9 @@ class ListwiseReranker(ChatReranker):
     @model_validator(mode="after")
     def _check(self) -> Self:
         sliding_windows(0, self.window_size, self.step)
+        if self.chunk_score != "max":
+            msg = "Places in an order cannot be averaged: a document has that of its best chunk, chunk_score='max'."
+            raise ValueError(msg)
         style = load_listwise(self.style)
         if self.strategy == "setwise" and not style.best:
             msg = f"The prompt style {self.style!r} cannot ask for the best passage only, as strategy='setwise' does."
@@ -167,6 +171,12 @@ class ListwiseReranker(ChatReranker):
             return texts
         if longest < _FEWEST_TOKENS:
             msg = f"{len(texts)} passages do not fit into {limit} tokens: make window_size smaller or prompt_tokens larger."
+            raise ValueError(msg)
+        if self.long_documents == "error":
+            msg = (
+                f"{len(texts)} passages are longer than the {limit} tokens of a prompt. Make window_size or passage_tokens "
+                "smaller, or set long_documents='truncate'."
+            )
             raise ValueError(msg)
         return [asked.cut(position, longest) for position in window]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 from typing_extensions import override
@@ -13,8 +13,9 @@ from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.errors import ScoreError
 from langchain_rerankkit.inference.cross_encoders import Backend
 from langchain_rerankkit.inference.models import Precision
-from langchain_rerankkit.inference.pairs import Limits, LongDocuments, PairOutputs, score_pairs
+from langchain_rerankkit.inference.pairs import Limits, PairOutputs, score_pairs
 from langchain_rerankkit.inference.shared import release
+from langchain_rerankkit.passages import ChunkScore, LongDocuments, combined
 from langchain_rerankkit.ranking import sigmoid
 from langchain_rerankkit.records import Answer, DetailedScores, ScoreRequest, by_request
 
@@ -73,7 +74,7 @@ class LocalReranker(Reranker):
     chunk_overlap: int = Field(default=32, ge=0)
     """Tokens that neighbouring chunks share."""
 
-    chunk_score: Literal["max", "mean", "first"] = "max"
+    chunk_score: ChunkScore = "max"
     """The raw score of a text in chunks: of its best chunk, their mean, or that of the first."""
 
     batch_tokens: int | None = Field(default=None, ge=1)
@@ -124,13 +125,8 @@ class LocalReranker(Reranker):
             details["truncated"] = True
         if output.spans is None:
             return scores[0], details
-        best = max(range(len(scores)), key=lambda chunk: -math.inf if math.isnan(scores[chunk]) else scores[chunk])
-        details |= {"chunks": len(scores), "best_span": list(output.spans[best])}
-        if any(math.isnan(score) for score in scores):
-            return math.nan, details
-        return {"max": scores[best], "mean": math.fsum(scores) / len(scores), "first": scores[0]}[
-            self.chunk_score
-        ], details
+        score, best = combined(scores, self.chunk_score)
+        return score, details | {"chunks": len(scores), "best_span": list(output.spans[best])}
 
 
 def log_odds(logits: Sequence[float], label: int | None = None) -> float:

@@ -74,6 +74,9 @@ class RankLLMReranker(Reranker):
     retries; every other error that rank_llm retries for ever ends with the deadline. Where a thread cannot be ended it
     is counted, and after a few of them calls are refused. Local models rank one list at a time.
 
+    rank_llm cuts each passage to its share of the prompt, in its own measure, which differs between its models, and does
+    not say so: there is no ``long_documents`` here. `ListwiseReranker` has it, also for RankZephyr and RankVicuna.
+
     The rank-llm on PyPI needs Python 3.11, vllm at import time, whatever the model, and transformers older than 4.56.
     For chat models without it, use ``ListwiseReranker``.
     """

@@ -13,6 +13,7 @@ SAME_WIRE = {"custom": "vllm", "nvidia-nim": "nvidia"}  # profiles that speak as
 
 class Hosted(RerankerTests):
     provider = ""
+    fields = {}
     required_module = "httpx"
     secrets = (KEY,)
 
@@ -29,13 +30,29 @@ class Hosted(RerankerTests):
         open_accounts(monkeypatch)
 
     def make_reranker(self, **fields):
-        return hosted(self.provider, self.url, **fields)
+        return hosted(self.provider, self.url, **self.fields | fields)
 
 
 for _provider in (*FAKES, *SAME_WIRE):
     _name = f"Test{NAMED.get(_provider, _provider.title().replace('-', '') + 'HostedReranker')}"
     globals()[_name] = type(_name, (Hosted,), {"provider": _provider, "__test__": True})
 Hosted.__test__ = False
+CHUNKS = {"long_documents": "chunk", "max_characters": 30, "chunk_overlap": 8}
+
+
+class TestCohereRerankerInChunks(Hosted):
+    __test__ = True
+    provider, fields = "cohere", CHUNKS
+
+
+class TestTEIRerankerInChunks(Hosted):
+    __test__ = True
+    provider, fields = "tei", CHUNKS
+
+
+class TestNVIDIARerankerInChunks(Hosted):
+    __test__ = True
+    provider, fields = "nvidia", CHUNKS | {"chunk_score": "mean"}
 
 
 def test_every_profile_has_a_fake():

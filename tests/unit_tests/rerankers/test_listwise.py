@@ -10,3 +10,8 @@ class TestListwiseReranker(RerankerTests):
 
     def make_reranker(self, **fields):
         return ListwiseReranker(model=Judge(), **fields)
+
+
+class TestListwiseRerankerInChunks(TestListwiseReranker):
+    def make_reranker(self, **fields):
+        return super().make_reranker(**{"long_documents": "chunk", "passage_tokens": 8} | fields)

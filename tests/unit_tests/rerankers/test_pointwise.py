@@ -8,3 +8,8 @@ class TestPointwiseLLMReranker(RerankerTests):
 
     def make_reranker(self, **fields):
         return PointwiseLLMReranker(model=Judge(), **{"style": "graded"} | fields)
+
+
+class TestPointwiseLLMRerankerInChunks(TestPointwiseLLMReranker):
+    def make_reranker(self, **fields):
+        return super().make_reranker(**{"long_documents": "chunk", "passage_tokens": 8, "chunk_score": "mean"} | fields)
