@@ -14,7 +14,19 @@ from typing_extensions import override
 
 from langchain_rerankkit._optional import require
 
-__all__ = ["K1", "UNSPACED", "Analyser", "B", "TermStatistics", "analyser", "bm25", "bm25_limit"]
+__all__ = [
+    "K1",
+    "UNSPACED",
+    "Analyser",
+    "B",
+    "TermStatistics",
+    "analyser",
+    "bm25",
+    "bm25_limit",
+    "stemmer",
+    "stop_words",
+    "words",
+]
 
 Analyser = Callable[[str], list[str]]
 """Turns a text into terms."""
@@ -22,48 +34,107 @@ Analyser = Callable[[str], list[str]]
 # Scripts that are written without spaces: Han, kana and Hangul syllables are cut into pairs, as Lucene's CJK analyser.
 UNSPACED = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
 
+_REMEMBERED = 100_000  # words whose stems a thread keeps: most of a text's words come again and again
+_LONGEST = 40  # letters of a word that is kept, so that strange texts take no memory
 
-def analyser(language: str | None) -> Analyser:
+
+def analyser(language: str | None, stop_words: frozenset[str] = frozenset()) -> Analyser:
     """A function from text to terms: case folded, cut at non-letters, stemmed.
 
     Args:
         language: Language of the Snowball stemmer (``"english"``, ``"german"``, …), or None for no stemming.
+        stop_words: Words to leave out, as the text has them: before stemming.
 
     Raises:
         MissingExtraError: If a language is asked for and PyStemmer is not installed.
         ValueError: If there is no stemmer for the language.
     """
+
+    def cut(text: str) -> list[str]:
+        return [word for word in words(text) if word not in stop_words] if stop_words else words(text)
+
     if language is None:
-        return _words
-    stemming = require("Stemmer", extra="lexical")
-    if language not in stemming.algorithms():
-        msg = f"There is no stemmer for {language!r}; choose one of {stemming.algorithms()}, or None."
-        raise ValueError(msg)
-    stemmers = threading.local()  # a Snowball stemmer keeps state and is not safe to share
+        return cut
+    stemmer(language)  # to fail at once
+    threads = threading.local()
 
     def analyse(text: str) -> list[str]:
-        if not hasattr(stemmers, "stem"):
-            stemmers.stem = stemming.Stemmer(language).stemWords
-        terms: list[str] = stemmers.stem(_words(text))
-        return terms
+        if not hasattr(threads, "stems"):
+            threads.stems = _Stems(stemmer(language))
+        return list(map(threads.stems.__getitem__, cut(text)))
 
     return analyse
 
 
+def stemmer(language: str) -> Callable[[str], str]:
+    """A function from word to term: Snowball's of a language. It keeps state: not to be shared by threads.
+
+    Raises:
+        MissingExtraError: If PyStemmer is not installed.
+        ValueError: If there is no stemmer for the language.
+    """
+    stemming = require("Stemmer", extra="lexical")
+    if language not in stemming.algorithms():
+        msg = f"There is no stemmer for {language!r}; choose one of {stemming.algorithms()}, or None."
+        raise ValueError(msg)
+    stem: Callable[[str], str] = stemming.Stemmer(language, 0).stemWord  # without a cache of its own
+    return stem
+
+
+class _Stems(dict[str, str]):
+    """Stems by word; an unknown word is stemmed."""
+
+    def __init__(self, stem: Callable[[str], str]) -> None:
+        super().__init__()
+        self._stem = stem
+
+    def __missing__(self, word: str) -> str:
+        stem = self._stem(word)
+        if len(word) <= _LONGEST:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[word] = stem
+        return stem
+
+
+@cache
+def stop_words(language: str) -> frozenset[str]:
+    """Words that are too common in a language to tell texts apart; none for a language without a list.
+
+    Source: NLTK's lists, and for Korean that of stopwords-iso, as bm25s carries them.
+
+    Raises:
+        MissingExtraError: If bm25s is not installed.
+    """
+    lists = require("bm25s.stopwords", extra="bm25")
+    name = "EN_PLUS" if language == "english" else language.upper()
+    return frozenset(word for entry in getattr(lists, f"STOPWORDS_{name}", ()) for word in words(entry))
+
+
 @cache  # at first use, since so large a class takes milliseconds to compile
-def _pattern() -> re.Pattern[str]:
-    return re.compile(rf"([{UNSPACED}]+)|[^\W_{UNSPACED}]+")
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
+    """Words of any script; a character of an unspaced script; words of other scripts, which are found faster."""
+    return (
+        re.compile(rf"([{UNSPACED}]+)|[^\W_{UNSPACED}]+"),
+        re.compile(rf"[{UNSPACED}]"),
+        re.compile(r"[^\W_]+"),
+    )
 
 
-def _words(text: str) -> list[str]:
-    words: list[str] = []
-    for found in _pattern().finditer(text.casefold()):
+def words(text: str) -> list[str]:
+    """The words of a text: case folded, cut at non-letters, and into pairs where a script has no spaces."""
+    text = text.casefold()
+    pattern, unspaced, spaced = _patterns()
+    if text.isascii() or not unspaced.search(text):
+        return spaced.findall(text)
+    found_words: list[str] = []
+    for found in pattern.finditer(text):
         word = found[0]
         if len(word) > 1 and found[1]:
-            words.extend(word[i : i + 2] for i in range(len(word) - 1))
+            found_words.extend(word[i : i + 2] for i in range(len(word) - 1))
         else:
-            words.append(word)
-    return words
+            found_words.append(word)
+    return found_words
 
 
 class TermStatistics(Serializable):

@@ -23,14 +23,13 @@ To move a store that langchain-community saved — and only one you trust, since
 
 from __future__ import annotations
 
-import copy
 import math
 import operator
 import os
 import threading
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.documents import Document
@@ -40,9 +39,10 @@ from langchain_core.vectorstores import VectorStore
 from typing_extensions import Self, override
 
 from langchain_rerankkit._optional import require
+from langchain_rerankkit.documents import Ids, Metadatas, copy_document, from_lines, make_documents, to_lines
 from langchain_rerankkit.errors import IndexFormatError
+from langchain_rerankkit.saved import Format, Saved, read_folder, write_folder
 from langchain_rerankkit.vectorstores.filters import Filter, compile_filter
-from langchain_rerankkit.vectorstores.saved import Saved, read_folder, write_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,12 +50,16 @@ if TYPE_CHECKING:
 
 __all__ = ["FAISS"]
 
-Ids = Iterable[str | None] | None
-Metadatas = Iterable[Mapping[str, Any] | None] | None
 Pairs = Iterable[tuple[str, Sequence[float]]]
 
 # langchain-community's DistanceStrategy, and our names.
 _DISTANCES = {"EUCLIDEAN_DISTANCE": "euclidean", "COSINE": "cosine", "MAX_INNER_PRODUCT": "inner_product"}
+_FORMAT = Format(
+    name="langchain-rerankkit-faiss",
+    saved_by="FAISS.save_local",
+    fields={"distance": '"(euclidean|cosine|inner_product)"', "dimension": "[0-9]+", "count": "[0-9]+"},
+    files={"documents": "jsonl", "index": "faiss"},
+)
 _LARGEST = 8e37  # of a vector's squared length: four times this still fits float32, so that no distance overflows
 
 
@@ -143,7 +147,7 @@ class FAISS(VectorStore):
         Raises:
             ValueError: If lengths differ, an id comes twice, or the model's vectors cannot be used.
         """
-        documents = _make_documents(texts, metadatas, ids)  # first, so that nobody pays for a mistake
+        documents = make_documents(texts, metadatas, ids)  # first, so that nobody pays for a mistake
         vectors = self._embedding.embed_documents([d.page_content for d in documents]) if documents else []
         return self._put(documents, vectors)
 
@@ -151,14 +155,14 @@ class FAISS(VectorStore):
     async def aadd_texts(
         self, texts: Iterable[str], metadatas: Metadatas = None, ids: Ids = None, **kwargs: Any
     ) -> list[str]:
-        documents = _make_documents(texts, metadatas, ids)
+        documents = make_documents(texts, metadatas, ids)
         vectors = await self._embedding.aembed_documents([d.page_content for d in documents]) if documents else []
         return await run_in_executor(None, self._put, documents, vectors)
 
     def add_embeddings(self, text_embeddings: Pairs, metadatas: Metadatas = None, ids: Ids = None) -> list[str]:
         """Like `add_texts`, for pairs of text and vector."""
         pairs = list(text_embeddings)
-        documents = _make_documents([text for text, _ in pairs], metadatas, ids)
+        documents = make_documents([text for text, _ in pairs], metadatas, ids)
         return self._put(documents, [vector for _, vector in pairs])
 
     def merge_from(self, target: FAISS) -> None:
@@ -192,7 +196,7 @@ class FAISS(VectorStore):
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         with self._lock.reading():
             found = [self._documents[self._rows[id_]] for id_ in ids if id_ in self._rows]
-        return [_copy(document) for document in found]
+        return [copy_document(document) for document in found]
 
     def get_vectors_by_ids(self, ids: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:
         """Vectors of documents by id, each of shape [dimension], of length 1 where the distance is cosine.
@@ -331,12 +335,14 @@ class FAISS(VectorStore):
         Raises:
             TypeError: If metadata would not come back from JSON as it is (a date, a set, a tuple, bytes, a NaN, a numpy
                 number, a key that is not a str); names the document and the key, and nothing is written.
-            ValueError: If the name is a path.
+            ValueError: If the name is a path, or is that of another kind of store in this folder.
         """
         with self._lock.reading():
             documents, dimension = list(self._documents), self._index.d
             index = require("faiss", extra="faiss").serialize_index(self._index).tobytes()
-        write_folder(folder_path, index_name, documents, index, distance=self.distance, dimension=dimension)
+        fields = {"distance": self.distance, "dimension": dimension, "count": len(documents)}
+        data = {"documents": to_lines(documents), "index": index}
+        write_folder(folder_path, index_name, _FORMAT, fields, data)
 
     @classmethod
     def load_local(
@@ -365,10 +371,11 @@ class FAISS(VectorStore):
         Raises:
             IndexFormatError: If a file is missing, damaged, foreign, or of an unknown version; names the file.
         """
-        saved = read_folder(folder_path, index_name)
-        store = cls(embeddings, distance=saved.distance, **kwargs)
-        store._documents = saved.documents
-        store._rows = {document.id: row for row, document in enumerate(saved.documents)}
+        _refuse_pickle(folder_path, index_name)
+        saved = read_folder(folder_path, index_name, _FORMAT)
+        store = cls(embeddings, distance=saved.fields["distance"], **kwargs)
+        store._documents = from_lines(saved.paths["documents"], saved.data["documents"], saved.fields["count"])
+        store._rows = {document.id: row for row, document in enumerate(store._documents)}
         store._index = store._parse_index(saved)
         return store
 
@@ -429,7 +436,7 @@ class FAISS(VectorStore):
             order = np.lexsort((rows, -scores if self.distance == "inner_product" else scores))  # ties by age
             documents = [self._documents[row] for row in rows[order]]
             vectors = self._index.reconstruct_batch(rows[order])
-        return [_copy(document) for document in documents], scores[order].tolist(), vectors
+        return [copy_document(document) for document in documents], scores[order].tolist(), vectors
 
     def _matching(self, matches: Callable[[dict[str, Any]], bool]) -> list[Document]:
         with self._lock.reading():
@@ -472,19 +479,19 @@ class FAISS(VectorStore):
 
     def _parse_index(self, saved: Saved) -> Any:
         faiss, np = require("faiss", extra="faiss"), require("numpy", extra="faiss")
-        empty, shape = self._flat_index(0), saved.shape
+        data, shape = saved.data["index"], (saved.fields["count"], saved.fields["dimension"])
+        empty = self._flat_index(0)
         index: Any = None
-        if (
-            saved.index[:4] == faiss.serialize_index(empty)[:4].tobytes()
-        ):  # they choose which of faiss's many parsers runs
+        if data[:4] == faiss.serialize_index(empty)[:4].tobytes():  # they choose which of faiss's many parsers runs
             with suppress(RuntimeError, MemoryError):
-                index = faiss.deserialize_index(np.frombuffer(saved.index, dtype=np.uint8))
+                index = faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
         sound = index is not None and (index.ntotal, index.d, index.metric_type) == (*shape, empty.metric_type)
         if sound and index.ntotal:  # a NaN would match no query, and break the count of results
             vectors = faiss.rev_swig_ptr(index.get_xb(), math.prod(shape)).reshape(shape)
             sound = (_squared_lengths(vectors) < _LARGEST).all()
         if not sound:
-            msg = f"{saved.index_path}: not {shape[0]} finite vectors of dimension {shape[1]} for {self.distance} distance."
+            path = saved.paths["index"]
+            msg = f"{path}: not {shape[0]} finite vectors of dimension {shape[1]} for {self.distance} distance."
             raise IndexFormatError(msg)
         return index
 
@@ -515,30 +522,16 @@ class _SharedLock:
             yield
 
 
+def _refuse_pickle(folder: str | os.PathLike[str], name: str) -> None:
+    pickled = Path(folder) / f"{name}.pkl"
+    if pickled.exists() and not pickled.with_name(f"{name}.manifest.json").exists():
+        msg = (
+            f"{pickled}: a pickle, as langchain-community saves its index. Loading it can run any code, so this package "
+            "never opens one. If you trust it, load it with langchain-community and hand the documents and vectors to "
+            "FAISS.from_embeddings, then save; langchain_rerankkit.vectorstores.faiss shows how."
+        )
+        raise IndexFormatError(msg)
+
+
 def _squared_lengths(vectors: Any) -> Any:
     return require("numpy", extra="faiss").einsum("ij,ij->i", vectors, vectors, dtype="float64")
-
-
-def _copy(document: Document) -> Document:
-    return Document(page_content=document.page_content, metadata=copy.deepcopy(document.metadata), id=document.id)
-
-
-def _make_documents(texts: Iterable[str], metadatas: Iterable[Any] | None, ids: Iterable[Any] | None) -> list[Document]:
-    texts = list(texts)
-    metadatas = [{}] * len(texts) if metadatas is None else list(metadatas)
-    ids = [None] * len(texts) if ids is None else list(ids)
-    if not len(texts) == len(metadatas) == len(ids):
-        msg = f"{len(texts)} texts came with {len(metadatas)} metadatas and {len(ids)} ids."
-        raise ValueError(msg)
-    documents = [
-        Document(
-            page_content=text,
-            metadata=copy.deepcopy(dict(metadata or {})),
-            id=str(uuid.uuid4()) if id_ is None or id_ == "" else id_,
-        )
-        for text, metadata, id_ in zip(texts, metadatas, ids, strict=True)
-    ]
-    if len({document.id for document in documents}) < len(documents):
-        msg = "An id comes twice."
-        raise ValueError(msg)
-    return documents

@@ -1,13 +1,15 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_rerankkit.lexical import TermStatistics, analyser, bm25, bm25_limit
+from langchain_rerankkit.lexical import UNSPACED, TermStatistics, analyser, bm25, bm25_limit, words
 
-words = st.lists(st.sampled_from("abcdefgh"), max_size=12)
+letters = st.lists(st.sampled_from("abcdefgh"), max_size=12)
 
 
-@given(query=words, texts=st.lists(words, min_size=1, max_size=8), k1=st.floats(0, 3), b=st.floats(0, 1))
+@given(query=letters, texts=st.lists(letters, min_size=1, max_size=8), k1=st.floats(0, 3), b=st.floats(0, 1))
 def test_bm25_agrees_with_bm25s(query, texts, k1, b):
     bm25s = pytest.importorskip("bm25s", reason="bm25s is an independent implementation to compare with")
     if not any(texts) or not query:
@@ -21,7 +23,7 @@ def test_bm25_agrees_with_bm25s(query, texts, k1, b):
     assert bm25(query, texts, statistics, k1=k1, b=b) == pytest.approx(expected, abs=1e-4)
 
 
-@given(query=words, texts=st.lists(words, min_size=1, max_size=8))
+@given(query=letters, texts=st.lists(letters, min_size=1, max_size=8))
 def test_no_text_exceeds_the_limit(query, texts):
     statistics = TermStatistics.from_terms(texts, language=None)
     limit = bm25_limit(query, statistics)
@@ -37,6 +39,24 @@ def test_words_are_folded_and_stemmed():
 
 def test_scripts_without_spaces_are_cut_into_pairs():
     assert analyser(None)("東京都 is 京") == ["東京", "京都", "is", "京"]
+
+
+@given(st.text(st.one_of(st.characters(), st.sampled_from("ab_ -1京都アß\u0301")), max_size=30))
+def test_words_are_runs_of_letters_and_pairs_of_unspaced_ones(text):
+    runs = re.findall(rf"[{UNSPACED}]+|(?:(?![{UNSPACED}_])\w)+", text.casefold())
+    pairs = [
+        [run[n : n + 2] for n in range(len(run) - 1)] if re.match(f"[{UNSPACED}].", run) else [run] for run in runs
+    ]
+    assert words(text) == [word for run in pairs for word in run]
+
+
+@pytest.mark.parametrize("count", [3, 10])
+def test_stems_are_the_same_when_few_are_remembered(monkeypatch, count):
+    stemmer = pytest.importorskip("Stemmer").Stemmer("english")
+    monkeypatch.setattr("langchain_rerankkit.lexical._REMEMBERED", count)
+    text = f"running runs rivers river bridges {'run' * 30}s running generously rivers " * 3
+    assert analyser("english")(text) == stemmer.stemWords(text.split())
+    assert analyser("english", frozenset({"river", "run"}))("rivers run the river") == ["river", "the"]
 
 
 def test_an_unknown_language_is_refused():
