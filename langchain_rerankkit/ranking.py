@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = [
     "FusionMethod",
     "best_first",
     "fuse",
+    "fuse_rankings",
     "kendall_tau",
     "min_max",
     "reciprocal_ranks",
@@ -20,8 +21,12 @@ __all__ = [
     "z_scores",
 ]
 
-FusionMethod = Literal["z-score", "min-max", "rrf"]
-"""How several score lists become comparable before they are added."""
+FusionMethod = Literal["rrf", "z-score", "min-max", "sum"]
+"""How several score lists become comparable before they are added: ``"rrf"`` (reciprocal ranks: only the order counts),
+``"z-score"`` (mean 0 and deviation 1), ``"min-max"`` (from 0 to 1, which some call relative scores) or ``"sum"`` (as they are).
+"""
+
+_Key = TypeVar("_Key")
 
 
 def best_first(scores: Sequence[float]) -> list[int]:
@@ -109,9 +114,10 @@ def reciprocal_ranks(scores: Sequence[float], k: int = 60) -> list[float]:
 
 
 _NORMALISERS: dict[str, Callable[[Sequence[float]], list[float]]] = {
+    "rrf": reciprocal_ranks,
     "z-score": z_scores,
     "min-max": min_max,
-    "rrf": reciprocal_ranks,
+    "sum": list,
 }
 
 
@@ -122,7 +128,7 @@ def fuse(
 
     Args:
         score_lists: One list of scores per judge, all aligned with the same candidates.
-        method: ``"z-score"``, ``"min-max"`` or ``"rrf"`` (reciprocal ranks).
+        method: See `FusionMethod`.
         weights: One factor per list; all 1 by default.
 
     Returns:
@@ -132,21 +138,70 @@ def fuse(
     Raises:
         ValueError: If the lists differ in length, or the weights do not match them, or the method is unknown.
     """
-    if method not in _NORMALISERS:
-        msg = f"Unknown fusion method {method!r}; choose one of {sorted(_NORMALISERS)}."
-        raise ValueError(msg)
+    factors = _factors(method, weights, len(score_lists))
     if len({len(scores) for scores in score_lists}) > 1:
         msg = f"Score lists over the same candidates must be equally long, got {[len(s) for s in score_lists]}."
-        raise ValueError(msg)
-    factors = [1.0] * len(score_lists) if weights is None else list(weights)
-    if len(factors) != len(score_lists):
-        msg = f"{len(score_lists)} score lists need as many weights, got {len(factors)}."
         raise ValueError(msg)
     normalised = [_NORMALISERS[method](scores) for scores in score_lists]
     return [
         math.fsum(factor * value for factor, value in zip(factors, values, strict=True))
         for values in zip(*normalised, strict=True)
     ]
+
+
+def fuse_rankings(
+    rankings: Sequence[Mapping[_Key, float]],
+    *,
+    method: FusionMethod = "rrf",
+    weights: Sequence[float] | None = None,
+    k: int = 60,
+) -> dict[_Key, float]:
+    """Add several rankings, each of the documents that one judge found, after making their scores comparable.
+
+    A ranking that lacks a document adds nothing to it; or its lowest value, where that is below 0, so that a document that
+    was found never counts less than one that was not. Where all scores of a ranking are the same, ``"z-score"`` and
+    ``"min-max"`` make each of them 1: one document found is something else than none.
+
+    Args:
+        rankings: For each judge, finite scores by document, best first. ``"rrf"`` looks at the order alone.
+        method: See `FusionMethod`.
+        weights: One factor per ranking, none negative; all 1 by default.
+        k: Of ``"rrf"``: the larger, the less the first places stand out.
+
+    Returns:
+        The sums by document, highest first; equal ones in the order in which the rankings, one after the other, name them.
+
+    Raises:
+        ValueError: If the weights do not match the rankings, or the method is unknown.
+    """
+    factors = _factors(method, weights, len(rankings))
+    values = [dict(zip(ranking, _comparable(list(ranking.values()), method, k), strict=True)) for ranking in rankings]
+    absent = [min(0.0, *found.values()) if found else 0.0 for found in values]
+    sums = {
+        key: math.fsum(
+            factor * found.get(key, default) for factor, found, default in zip(factors, values, absent, strict=True)
+        )
+        for key in dict.fromkeys(key for ranking in rankings for key in ranking)
+    }
+    return dict(sorted(sums.items(), key=lambda item: -item[1]))
+
+
+def _comparable(scores: list[float], method: FusionMethod, k: int) -> list[float]:
+    if method == "rrf":
+        return [1.0 / (k + rank) for rank in range(1, len(scores) + 1)]
+    values = _NORMALISERS[method](scores)
+    return values if method == "sum" or any(values) else [1.0] * len(scores)
+
+
+def _factors(method: str, weights: Sequence[float] | None, count: int) -> list[float]:
+    if method not in _NORMALISERS:
+        msg = f"Unknown fusion method {method!r}; choose one of {sorted(_NORMALISERS)}."
+        raise ValueError(msg)
+    factors = [1.0] * count if weights is None else list(weights)
+    if len(factors) != count:
+        msg = f"{count} score lists need as many weights, got {len(factors)}."
+        raise ValueError(msg)
+    return factors
 
 
 def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float:

@@ -1,5 +1,8 @@
 import math
+import statistics
+import warnings
 from itertools import pairwise
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -8,6 +11,7 @@ from hypothesis import strategies as st
 from langchain_rerankkit.ranking import (
     best_first,
     fuse,
+    fuse_rankings,
     min_max,
     reciprocal_ranks,
     scores_from_order,
@@ -73,7 +77,7 @@ def test_reciprocal_ranks_follow_the_definition(scores):
     assert reciprocal_ranks(scores) == pytest.approx(expected)
 
 
-@given(floats, st.sampled_from(["z-score", "min-max", "rrf"]))
+@given(floats, st.sampled_from(["z-score", "min-max", "rrf", "sum"]))
 def test_fusing_a_list_with_itself_keeps_its_order(scores, method):
     fused = fuse([scores, scores], method=method)
     normalised = fuse([scores], method=method)
@@ -101,3 +105,112 @@ def test_fuse_refuses_what_does_not_fit():
         fuse([[1.0]], weights=[1.0, 2.0])
     with pytest.raises(ValueError, match="method"):
         fuse([[1.0]], method="median")
+
+
+methods = st.sampled_from(["rrf", "z-score", "min-max", "sum"])
+# Whole numbers, so that scores that differ do so by more than rounding.
+found = st.dictionaries(st.sampled_from("abcdefghij"), st.integers(-50, 50), max_size=8).map(
+    lambda scores: dict(sorted(scores.items(), key=lambda item: -item[1]))
+)
+rankings = st.lists(found, min_size=1, max_size=4)
+
+
+def fused_by_the_book(rankings, method, weights):
+    """The definitions, document by document."""
+    totals = {}
+    for document in {document for ranking in rankings for document in ranking}:
+        total = 0.0
+        for ranking, weight in zip(rankings, weights, strict=True):
+            values = list(ranking.values())
+            low, high = min(values, default=0), max(values, default=0)
+            if method == "rrf":
+                value = 1 / (60 + 1 + list(ranking).index(document)) if document in ranking else 0
+            elif not values:
+                value = 0
+            elif method == "sum":
+                value = ranking.get(document, min(0, low))
+            elif low == high:
+                value = 1 if document in ranking else 0
+            elif method == "min-max":
+                value = (ranking.get(document, low) - low) / (high - low)
+            else:
+                value = (ranking.get(document, low) - statistics.fmean(values)) / statistics.pstdev(values)
+            total += weight * value
+        totals[document] = total
+    return totals
+
+
+@given(rankings, methods, st.lists(st.floats(0, 3), min_size=4, max_size=4))
+def test_rankings_are_fused_as_the_definitions_say(rankings, method, weights):
+    weights = weights[: len(rankings)]
+    fused = fuse_rankings(rankings, method=method, weights=weights)
+    assert fused == pytest.approx(fused_by_the_book(rankings, method, weights), abs=1e-9)
+    assert list(fused.values()) == sorted(fused.values(), reverse=True)
+    named = list(dict.fromkeys(document for ranking in rankings for document in ranking))
+    for above, below in pairwise(fused):
+        assert fused[above] > fused[below] or named.index(above) < named.index(below)
+
+
+@given(found, found, methods)
+def test_a_document_that_a_ranking_has_never_loses_by_it(ranking, other, method):
+    fused = fuse_rankings([other, ranking], method=method)
+    apart = fuse_rankings([other], method=method)
+    there, missing = set(ranking), set(other) - set(ranking)
+    for one in there & set(other):
+        for two in missing:
+            if apart[one] >= apart[two]:
+                assert fused[one] >= fused[two] - 1e-9
+
+
+def test_a_lone_hit_counts_more_than_none():
+    broad = {"a": 9.0, "b": 8.0, "c": 7.5, "d": 1.0}
+    for method in ("rrf", "z-score", "min-max", "sum"):
+        assert next(iter(fuse_rankings([{"c": 0.2}, broad], method=method, weights=[50, 1]))) == "c"
+
+
+def test_rankings_that_do_not_fit_are_refused():
+    assert fuse_rankings([]) == {}
+    assert fuse_rankings([{}, {}]) == {}
+    with pytest.raises(ValueError, match="as many weights"):
+        fuse_rankings([{"a": 1.0}], weights=[1.0, 2.0])
+    with pytest.raises(ValueError, match="Unknown fusion method 'borda'"):
+        fuse_rankings([{"a": 1.0}], method="borda")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_rankings_are_fused_as_ranx_does(seed):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what its compiler says
+        from ranx import Run
+        from ranx.fusion import comb_sum, rrf, wsum
+        from ranx.normalization import min_max_norm, zmuv_norm
+
+        random = Random(seed)
+        documents = [f"d{number}" for number in range(10, 50)]  # ranx mixes up ids of different lengths
+        rankings = []
+        for _ in range(random.randint(2, 5)):
+            some = random.sample(documents, random.randint(2, 30))
+            scores = sorted((abs(random.gauss(12, 5)) for _ in some), reverse=True)
+            rankings.append(dict(zip(some, scores, strict=True)))
+        weights = [random.uniform(0, 2) for _ in rankings]
+
+        def runs(lists=rankings):
+            return [Run({"q": ranking}) for ranking in lists]
+
+        def same(run, **options):
+            return dict(run.run["q"]) == pytest.approx(fuse_rankings(rankings, **options), abs=1e-9)
+
+        assert same(rrf(runs(), k=60))
+        assert same(rrf(runs(), k=5), k=5)
+        assert same(comb_sum(runs()), method="sum")
+        assert same(wsum(runs(), weights), method="sum", weights=weights)
+        relative = [min_max_norm(run) for run in runs()]
+        assert same(comb_sum(relative), method="min-max")
+        assert same(wsum(relative, weights), method="min-max", weights=weights)
+        # ranx counts a document that a run lacks as its mean; here it counts as its lowest, so the runs are filled up.
+        standard = [dict(zmuv_norm(run).run["q"]) for run in runs()]
+        union = {document for ranking in rankings for document in ranking}
+        filled = [{document: run.get(document, min(run.values())) for document in union} for run in standard]
+        assert same(comb_sum(runs(filled)), method="z-score")
+        assert same(wsum(runs(filled), weights), method="z-score", weights=weights)
