@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
 
 from langchain_rerankkit._optional import require
 from langchain_rerankkit.evaluation.datasets.dataset import Dataset
@@ -28,14 +29,14 @@ from langchain_rerankkit.evaluation.gold.qrels import (
     text_id,
 )
 from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS, parse_metrics
-from langchain_rerankkit.evaluation.model_id import settings
 from langchain_rerankkit.evaluation.report import EvaluationReport
 from langchain_rerankkit.evaluation.running.asking import Engine, ask_here
-from langchain_rerankkit.evaluation.running.notes import notes_on_gold, notes_on_systems
-from langchain_rerankkit.evaluation.running.outcome import Outcome, result_of
+from langchain_rerankkit.evaluation.running.notes import notes_on_aspects, notes_on_gold, notes_on_systems
+from langchain_rerankkit.evaluation.running.outcome import Outcome, result_of, vectors_of
 from langchain_rerankkit.evaluation.running.run_folder import RunFolder
 from langchain_rerankkit.evaluation.running.stages import Stages
 from langchain_rerankkit.evaluation.running.systems import Line, System, lines_of
+from langchain_rerankkit.model_id import settings
 
 __all__ = ["evaluate"]
 
@@ -54,6 +55,7 @@ def evaluate(
     concurrency: int = 1,
     run_dir: str | Path | None = None,
     engine: Literal["local", "ray"] | Engine = "local",
+    embeddings: Embeddings | None = None,
 ) -> EvaluationReport:
     """Compare systems on one dataset.
 
@@ -89,18 +91,23 @@ def evaluate(
         engine: Where rerankers run: ``"local"`` in threads of this process, ``"ray"`` on actors of a Ray cluster, so
             many of them as ``concurrency`` says; or ``partial(ask_on_ray, num_gpus=1)`` of
             `langchain_rerankkit.evaluation.running.ray`.
+        embeddings: The model whose vectors say how far texts are apart, for the metric ``ild``.
 
     Returns:
         The report: a table when printed, and everything in it as attributes.
 
     Raises:
-        ValueError: If there is no system or no question, a metric is unknown, a reranker has no candidates to reorder,
-            or documents have no id to be judged by.
+        ValueError: If there is no system or no question, a metric is unknown or lacks its ``embeddings``, a reranker has
+            no candidates to reorder, or documents have no id to be judged by.
         DatasetError: If ``run_dir`` holds another evaluation.
         MissingExtraError: If a system needs a package that is not installed.
         ModelNotFoundError: If a system's model files are missing.
     """
-    names = list(parse_metrics(metrics))
+    parsed = parse_metrics(metrics)
+    of_texts = [name for name, metric in parsed.items() if metric.looks_at == "texts"]
+    if of_texts and embeddings is None:
+        msg = f"{', '.join(of_texts)} compares texts by their vectors: give embeddings=…, such as EmbeddedEmbeddings()."
+        raise ValueError(msg)
     if repeats < 1 or concurrency < 1 or relevance < 1:
         msg = "repeats, concurrency and relevance must be at least 1."
         raise ValueError(msg)
@@ -114,7 +121,7 @@ def evaluate(
     if identity is None and matcher is not None and any(not has_id(document) for document in dataset.corpus):
         identify = text_id  # a store may have given ids to documents that have none here
     lines = lines_of(systems)
-    need_text = {line.first for line in lines if line.reranker is not None or matcher is not None}
+    need_text = {line.first for line in lines if line.reranker is not None or matcher is not None or of_texts}
     with ExitStack() as stack:
         folder = stack.enter_context(RunFolder(run_dir, _facts(dataset, lines))) if run_dir is not None else None
         stages = Stages(dataset, identify, _engine(engine), concurrency, folder, need_text=need_text)
@@ -128,13 +135,15 @@ def evaluate(
     without = judged.without_relevant()
     left_out = _left_out(dataset, without, matcher if judged.pooled else None) if empty == "exclude" else []
     judged = judged.without(left_out)
-    results = [result_of(outcome, judged, names) for outcome in outcomes]
+    vectors = vectors_of(outcomes, embeddings, max(parsed[name].cutoff or 0 for name in of_texts)) if of_texts else {}
+    results = [result_of(outcome, judged, parsed, vectors) for outcome in outcomes]
     return EvaluationReport(
         dataset=dataset.name,
         questions=len(judged.grades),
         systems=results,
         notes=[
             *notes_on_gold(dataset, judged, without, left_out, identify),
+            *notes_on_aspects(judged, parsed),
             *notes_on_systems(outcomes, results, judged),
         ],
         relevance=judged.relevance,

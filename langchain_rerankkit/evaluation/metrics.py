@@ -1,4 +1,4 @@
-"""Metrics of rankings, exactly as trec_eval defines them.
+"""Metrics of rankings, exactly as trec_eval defines them, and measures of diversity. Of all of them, higher is better.
 
 | name | definition, for one question with R relevant documents |
 |---|---|
@@ -10,17 +10,28 @@
 | ``ndcg``, ``ndcg@k`` | sum of grade / log2(rank + 1), divided by that of the best possible order of all judged documents |
 
 Beside them, for comparison with figures of others: ``recall_cap@k`` and ``map_cap@k`` divide by min(k, R) (BEIR,
-sentence-transformers); ``ndcg_exp`` and ``ndcg_exp@k`` gain 2^grade - 1 (Burges et al., ICML 2005). Any other name is handed to
-ir-measures (``"nDCG(gains={2: 3})@10"``, …). A metric of a system is the mean over questions.
+sentence-transformers); ``ndcg_exp`` and ``ndcg_exp@k`` gain 2^grade - 1 (Burges et al., ICML 2005). How different the
+documents are, for a question with several aspects (see `langchain_rerankkit.evaluation.diversity`):
+
+| name | definition |
+|---|---|
+| ``alpha_ndcg``, ``alpha_ndcg@k`` | as nDCG, but a document gains, for each of its aspects, (1 - alpha)^(documents before it with that aspect); alpha is 0.5, or as in ``alpha_ndcg(alpha=0.3)@10`` (Clarke et al., SIGIR 2008) |
+| ``coverage@k`` | aspects that the first k have, divided by all that any relevant document has: the subtopic recall of Zhai et al. (SIGIR 2003) |
+| ``ild@k`` | intra-list distance: mean of 1 - cosine over the pairs of the first k, 0 without a pair. It is 1 - intra-list similarity (Ziegler et al., WWW 2005, as a mean), and knows nothing of relevance |
+
+Any other name is handed to ir-measures (``"nDCG(gains={2: 3})@10"``, …). A metric of a system is the mean over questions.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_rerankkit._optional import require
+from langchain_rerankkit.evaluation.diversity import Aspects, aspects_of, distances
+from langchain_rerankkit.evaluation.ir_measures import by_ir_measures, is_of_aspects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,8 +40,11 @@ __all__ = ["DEFAULT_METRICS", "Metric", "parse_metrics", "score"]
 
 DEFAULT_METRICS = ("hit@1", "hit@5", "mrr@10", "ndcg@10", "map@10", "precision@5", "recall@5")
 
-_PATTERN = re.compile(r"(?P<name>[a-z_]+)(?:@(?P<cutoff>[1-9][0-9]*))?", re.IGNORECASE)
-_ALIASES = {"rr": "mrr", "p": "precision", "r": "recall", "ap": "map"}
+_PATTERN = re.compile(
+    r"(?P<name>[a-z_]+)(?:(?<=alpha_ndcg)\(alpha=(?P<alpha>[01](?:\.0*)?|0?\.[0-9]+)\))?(?:@(?P<cutoff>[1-9][0-9]*))?",
+    re.IGNORECASE,
+)
+_ALIASES = {"rr": "mrr", "p": "precision", "r": "recall", "ap": "map", "strecall": "coverage"}
 
 
 @dataclass(frozen=True)
@@ -41,11 +55,20 @@ class Metric:
         name: One of the table above, or empty for a measure of ir-measures.
         cutoff: Ranks that are looked at; None for all.
         measure: The measure of ir-measures, for names that it defines.
+        alpha: Of ``alpha_ndcg``, how much an aspect is worth less each time that it was there before.
     """
 
     name: str
     cutoff: int | None = None
     measure: Any = None
+    alpha: float | None = None
+
+    @property
+    def looks_at(self) -> Literal["grades", "aspects", "texts"]:
+        """What of the documents counts: their grades, the aspects that they are relevant to, or what they say."""
+        if self.name in _OF_TEXTS:
+            return "texts"
+        return "aspects" if self.name in _OF_ASPECTS or is_of_aspects(self.measure) else "grades"
 
 
 def parse_metrics(names: str | Iterable[str]) -> dict[str, Metric]:
@@ -68,19 +91,22 @@ def _parse(name: str) -> Metric:
     match = _PATTERN.fullmatch(name)
     known = match["name"].lower() if match else ""
     known = _ALIASES.get(known, known)
-    if match and known in _METRICS:
+    if match and (known in _METRICS or known in _OF_TEXTS):
         cutoff = int(match["cutoff"]) if match["cutoff"] else None
         if cutoff is None and known in _NEED_CUTOFF:
             msg = f"The metric {name!r} needs a cut-off, such as {name}@5."
             raise ValueError(msg)
-        return Metric(known, cutoff)
+        return Metric(known, cutoff, alpha=float(match["alpha"] or 0.5) if known == "alpha_ndcg" else None)
+    if known == "ils":
+        msg = f"Of all metrics here higher is better, so in place of {name!r} ask for ild, which is 1 - ILS: ild@10."
+        raise ValueError(msg)
     ir_measures = require("ir_measures", extra="evaluation")
     try:
         measure = ir_measures.parse_measure(name)
     except (NameError, ValueError, SyntaxError) as error:
         msg = (
             f"Unknown metric {name!r}. Known are {', '.join(DEFAULT_METRICS)}, other cut-offs of these, "
-            f"{', '.join(_METRICS)} and ir-measures' own."
+            f"{', '.join([*_METRICS, *_OF_TEXTS])} and ir-measures' own."
         )
         raise ValueError(msg) from error
     if not ir_measures.DefaultPipeline.supports(measure):
@@ -95,6 +121,8 @@ def score(
     metrics: str | Iterable[str] = DEFAULT_METRICS,
     *,
     relevance: int = 1,
+    aspects: Mapping[str, Mapping[str, Mapping[str, int]]] | None = None,
+    vectors: Mapping[str, Sequence[float]] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Score rankings against gold grades.
 
@@ -105,22 +133,33 @@ def score(
         metrics: Names: see the table above.
         relevance: Lowest grade that counts as relevant, for metrics that know only relevant and not; nDCG gains the
             grades as they are, and measures of ir-measures take theirs from their name.
+        aspects: By question id and name of an aspect, the grades of documents for it. A relevant document without any is
+            an aspect of its own.
+        vectors: The vector of each document in the rankings, by id, for ``ild``.
 
     Returns:
         For each metric the score of each question in ``gold``; a question that has no ranking scores 0.
 
     Raises:
-        ValueError: If a metric is unknown.
+        ValueError: If a metric is unknown, or ``ild`` lacks vectors.
     """
     parsed = parse_metrics(metrics)
-    found = _Found(gold, rankings, relevance) if any(metric.name for metric in parsed.values()) else None
+    ours = any(metric.name and metric.looks_at != "texts" for metric in parsed.values())
+    found = _Found(gold, rankings, relevance, aspects or {}) if ours else None
     scores = {}
     for name, metric in parsed.items():
-        if found is not None and metric.name:
-            values = _METRICS[metric.name](found, metric.cutoff)
+        if metric.looks_at == "texts":
+            if vectors is None:
+                msg = f"{name} compares texts by their vectors: it is computed by evaluate(…, embeddings=…)."
+                raise ValueError(msg)
+            scores[name] = dict(zip(gold, distances(gold, rankings, vectors, metric.cutoff), strict=True))
+        elif found is not None and metric.name:
+            options = {} if metric.alpha is None else {"alpha": metric.alpha}
+            values = _METRICS[metric.name](found, metric.cutoff, **options)
             scores[name] = dict(zip(gold, values.tolist(), strict=True))
         else:
-            scores[name] = _by_ir_measures(metric.measure, gold, rankings)
+            named = (aspects or {}) if metric.looks_at == "aspects" else None
+            scores[name] = by_ir_measures(metric.measure, gold, rankings, named)
     return scores
 
 
@@ -131,14 +170,20 @@ class _Found:
         gold: As in `score`.
         rankings: As in `score`.
         relevance: As in `score`.
+        named: Its aspects.
     """
 
     def __init__(
-        self, gold: Mapping[str, Mapping[str, int]], rankings: Mapping[str, Sequence[str]], relevance: int
+        self,
+        gold: Mapping[str, Mapping[str, int]],
+        rankings: Mapping[str, Sequence[str]],
+        relevance: int,
+        named: Mapping[str, Mapping[str, Mapping[str, int]]],
     ) -> None:
         self.numpy = numpy = require("numpy", extra="evaluation")
         self.questions = len(gold)
         self.relevance = relevance
+        self._gold, self._rankings, self._named = gold, rankings, named
         found: list[tuple[int, int, int]] = []  # question, rank from 1, grade
         ideal: list[tuple[int, int, int]] = []
         for number, (question, grades) in enumerate(gold.items()):
@@ -151,6 +196,12 @@ class _Found:
         self.ideal = _Entries(numpy, ideal)
         self.relevant = self.all.where(self.all.grade >= relevance)
         self.total = self.count(self.ideal.where(self.ideal.grade >= relevance))
+
+    @cached_property
+    def aspects(self) -> Aspects:
+        """The same for aspects."""
+        of = {id_: aspects_of(grades, self._named.get(id_, {}), self.relevance) for id_, grades in self._gold.items()}
+        return Aspects(of, self._rankings)
 
     def count(self, entries: _Entries, weights: Any = None) -> Any:
         """Number of entries of each question, or the sum of their weights; shape [questions]."""
@@ -231,7 +282,15 @@ def _ndcg_exp(found: _Found, cutoff: int | None) -> Any:
     return _ndcg(found, cutoff, lambda grade: 2.0**grade - 1)
 
 
-_METRICS = {
+def _alpha_ndcg(found: _Found, cutoff: int | None, alpha: float) -> Any:
+    return found.aspects.alpha_ndcg(cutoff, alpha)
+
+
+def _coverage(found: _Found, cutoff: int) -> Any:
+    return found.aspects.coverage(cutoff)
+
+
+_METRICS: dict[str, Callable[..., Any]] = {
     "hit": _hit,
     "mrr": _mrr,
     "precision": _precision,
@@ -241,30 +300,9 @@ _METRICS = {
     "recall_cap": _recall_cap,
     "map_cap": _map_cap,
     "ndcg_exp": _ndcg_exp,
+    "alpha_ndcg": _alpha_ndcg,
+    "coverage": _coverage,
 }
-_NEED_CUTOFF = {"hit", "precision", "recall", "recall_cap"}
-
-
-def _by_ir_measures(
-    measure: Any, gold: Mapping[str, Mapping[str, int]], rankings: Mapping[str, Sequence[str]]
-) -> dict[str, float]:
-    # trec_eval orders by score and breaks ties by name; scores that fall by one leave no ties. Numbers in place of
-    # names keep odd ids (spaces, surrogates, NUL) out of its C code.
-    qrels, run = {}, {}
-    for number, (question, grades) in enumerate(gold.items()):
-        numbers = {document: str(place) for place, document in enumerate(grades)}
-        qrels[str(number)] = {numbers[document]: int(grade) for document, grade in grades.items()}
-        placed: dict[str, float] = {}
-        seen: set[str] = set()
-        for place, document in enumerate(rankings.get(question, ())):
-            known = document in numbers and document not in seen
-            seen.add(document)
-            placed[numbers[document] if known else f"other-{place}"] = -float(place)
-        if placed:
-            run[str(number)] = placed
-    scores = dict.fromkeys(gold, 0.0)
-    originals = list(gold)
-    if run:
-        for value in require("ir_measures", extra="evaluation").iter_calc([measure], qrels, run):
-            scores[originals[int(value.query_id)]] = float(value.value)
-    return scores
+_OF_ASPECTS = {"alpha_ndcg", "coverage"}
+_OF_TEXTS = {"ild"}
+_NEED_CUTOFF = {"hit", "precision", "recall", "recall_cap", "coverage", "ild"}

@@ -69,7 +69,8 @@ class SystemResult:
         per_question: Score of each question that counts, by metric.
         rankings: Document ids of every question, best first; empty where the system failed.
         document_scores: The score of each of these documents, aligned; None where it has none.
-        ceiling: What the best possible order of its candidates would score, by metric.
+        ceiling: What the best possible order of its candidates would score, by metric: of aspects what the greedy order
+            would; of metrics that compare texts none is known.
         source: The system whose candidates it reorders; None for a first stage.
         candidates: Candidates per question, on average; None for a first stage.
         words: Words per candidate, on average; None where no text is at hand.
@@ -174,7 +175,7 @@ class EvaluationReport:
             failures = [str(len(system.failures))] if failed else []
             rows.append([system.name, *cells, *(times if timed else []), *amounts, *failures])
             if system.source is None and system.name in reranked and system.ceiling:
-                best = [f"{system.ceiling[metric]:.3f}" for metric in self.metrics]
+                best = [f"{system.ceiling[metric]:.3f}" if metric in system.ceiling else "-" for metric in self.metrics]
                 rest = len(header) - len(best) - 1
                 rows.append([f"{system.name}, best order", *best, *["-"] * rest])
         legend = []

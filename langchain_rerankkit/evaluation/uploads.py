@@ -29,8 +29,8 @@ _QUEUE = 2000  # runs and scores that are sent together; LangSmith's client drop
 def push_dataset(dataset: Dataset, client: Client | None = None, *, name: str | None = None) -> LangSmithDataset:
     """Make a LangSmith dataset hold these questions, with their gold.
 
-    An example's inputs are ``{"question"}``, its outputs ``{"documents": {id: grade}}`` and ``{"answers": […]}`` as far
-    as the dataset has them, and its metadata has the question's ``id``. Its LangSmith id follows from the question's, so
+    An example's inputs are ``{"question"}``, its outputs ``{"documents": {id: grade}}``, ``{"answers": […]}`` and
+    ``{"aspects": {name: {id: grade}}}`` as far as the dataset has them, and its metadata has the question's ``id``. Its LangSmith id follows from the question's, so
     pushing again changes what has changed and doubles nothing. Examples that are not in the dataset stay. Documents are
     not uploaded.
 
@@ -191,6 +191,8 @@ def _rows(dataset: Dataset, dataset_id: UUID) -> Iterator[dict[str, Any]]:
         outputs: dict[str, Any] = {}
         if by_documents:
             outputs["documents"] = dict(question.documents)
+        if question.aspects:
+            outputs["aspects"] = {name: dict(grades) for name, grades in question.aspects.items()}
         if by_answers:
             outputs["answers"] = list(question.answers)
         yield {

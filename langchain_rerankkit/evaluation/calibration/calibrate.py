@@ -48,9 +48,9 @@ from langchain_rerankkit.evaluation.datasets.dataset import Dataset
 from langchain_rerankkit.evaluation.datasets.files import read_json, write_lines
 from langchain_rerankkit.evaluation.gold.matching import Match
 from langchain_rerankkit.evaluation.gold.qrels import GoldKind, Identity
-from langchain_rerankkit.evaluation.model_id import model_id
 from langchain_rerankkit.evaluation.table import Table
 from langchain_rerankkit.evaluation.wording import counted
+from langchain_rerankkit.model_id import model_id
 
 __all__ = ["Calibration", "Curve", "Estimate", "calibrate"]
 

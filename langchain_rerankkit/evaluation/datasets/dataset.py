@@ -62,7 +62,7 @@ class Dataset:
         """Read a folder in this package's layout or in BEIR's, or a single file of questions.
 
         Ours: ``questions.jsonl`` with ``{"id", "question", "answers": […], "documents": {id: grade}}`` (``answers``
-        or ``documents`` may be left out) and ``corpus.jsonl`` with ``{"id", "text", "metadata": {…}}``.
+        or ``documents`` may be left out; ``"aspects": {name: {id: grade}}`` may be there) and ``corpus.jsonl`` with ``{"id", "text", "metadata": {…}}``.
 
         BEIR's: ``queries.jsonl`` with ``{"_id", "text"}``, ``corpus.jsonl`` with ``{"_id", "title", "text"}``, and
         ``qrels.tsv`` or ``qrels/test.tsv``. Title and text become the document's content, and queries without
@@ -158,7 +158,13 @@ class Dataset:
 
     @classmethod
     def from_trec(
-        cls, topics: str | Path, qrels: str | Path, corpus: Sequence[Document] = (), name: str | None = None
+        cls,
+        topics: str | Path,
+        qrels: str | Path,
+        corpus: Sequence[Document] = (),
+        name: str | None = None,
+        *,
+        subtopics: bool = False,
     ) -> Dataset:
         """Read TREC topics and qrels (see `langchain_rerankkit.evaluation.datasets.trec`); topics without judgements are left out.
 
@@ -167,11 +173,15 @@ class Dataset:
             qrels: File of judgements.
             corpus: The documents.
             name: The dataset's name; by default the topics'.
+            subtopics: Whether the second column of the qrels names subtopics, as in TREC's diversity tasks: they become
+                the questions' aspects.
 
         Raises:
             DatasetError: With file and line.
         """
-        questions = folders.judged_questions(trec.load_topics(topics), trec.load_qrels(qrels), qrels)
+        aspects = trec.load_aspects(qrels) if subtopics else None
+        grades = trec.load_qrels(qrels) if aspects is None else {query: dict[str, int]() for query in aspects}
+        questions = folders.judged_questions(trec.load_topics(topics), grades, qrels, aspects)
         return cls(questions, tuple(corpus), name or _stem(topics))
 
     @classmethod

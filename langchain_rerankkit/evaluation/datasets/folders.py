@@ -51,17 +51,31 @@ def read_questions(file: Path) -> tuple[Question, ...]:
 
 
 def judged_questions(
-    texts: Mapping[str, str], qrels: Mapping[str, Mapping[str, int]], file: str | Path
+    texts: Mapping[str, str],
+    qrels: Mapping[str, Mapping[str, int]],
+    file: str | Path,
+    aspects: Mapping[str, Mapping[str, Mapping[str, int]]] | None = None,
 ) -> tuple[Question, ...]:
     """The judged ones of some queries, as questions. Others are left out, as in BEIR and TREC: they have no gold.
 
     Qrels of queries that are not there are said in a warning.
+
+    Args:
+        texts: The queries by id.
+        qrels: Grades by query and document.
+        file: Where they are from, for the warning.
+        aspects: Grades by query, aspect and document, where documents were judged so.
     """
     lost = [query for query in qrels if query not in texts]
     if lost:
         some = ", ".join(map(repr, lost[:5])) + (", …" if lost[5:] else "")
         warnings.warn(f"{file}: {len(lost)} judged queries are not among the queries: {some}.", stacklevel=4)
-    return tuple(Question(id_, text, documents=qrels[id_]) for id_, text in texts.items() if id_ in qrels)
+    named = aspects or {}
+    return tuple(
+        Question(id_, text, documents=qrels[id_], aspects=named.get(id_, {}))
+        for id_, text in texts.items()
+        if id_ in qrels
+    )
 
 
 def _unique(
@@ -129,6 +143,11 @@ def write_folder(
             "question": question.text,
             **({"answers": list(question.answers)} if question.answers else {}),
             **({"documents": dict(question.documents)} if question.documents else {}),
+            **(
+                {"aspects": {name: dict(grades) for name, grades in question.aspects.items()}}
+                if question.aspects
+                else {}
+            ),
         }
         for question in questions
     )

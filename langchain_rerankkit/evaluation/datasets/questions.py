@@ -37,12 +37,23 @@ class Question:
         text: The question as a user asks it.
         answers: Accepted answers; a document is relevant if it holds one of them.
         documents: Grade of each gold document by id: 1 relevant, more for better, 0 judged and not relevant.
+        aspects: For a question with several aspects (subtopics), by name of each: the grades of documents for it. Of a
+            document that ``documents`` lacks, the best of them is its grade.
     """
 
     id: str
     text: str
     answers: tuple[str, ...] = ()
     documents: Mapping[str, int] = field(default_factory=dict)
+    aspects: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        best: dict[str, int] = {}
+        for grades in self.aspects.values():
+            for document, grade in grades.items():
+                best[document] = max(grade, best.get(document, grade))
+        if best:
+            object.__setattr__(self, "documents", {**best, **self.documents})
 
 
 def named(names: Iterable[Any], usual: Sequence[str]) -> list[Any]:
@@ -81,10 +92,11 @@ def _usual_names(row: Mapping[str, Any], file: str | Path | None, line: int | No
 def parse_question(
     row: Mapping[str, Any], file: str | Path | None, line: int | None, names: Mapping[str, str] | None = None
 ) -> Question:
-    """A question from ``{"id", "question", "answers", "documents"}``.
+    """A question from ``{"id", "question", "answers", "documents", "aspects"}``.
 
     Args:
-        row: The fields. ``answers`` and ``documents`` may be missing or have another of their usual names.
+        row: The fields. ``answers`` and ``documents`` may be missing or have another of their usual names; ``aspects`` may
+            be missing.
         file: Where the row is from, for errors.
         line: The line there.
         names: What fields are called there, where it is something else.
@@ -100,16 +112,29 @@ def parse_question(
     if not isinstance(answers, Sequence) or not all(isinstance(answer, str) for answer in answers):
         msg = "The field must be a list of strings."
         raise DatasetError(msg, file=file, line=line, field=names.get("answers", "answers"))
-    documents = row.get("documents", {})
+    documents = _grades(row.get("documents", {}))
+    if documents is None:
+        msg = "The field must map document ids to whole-number grades (or be a list of ids)."
+        raise DatasetError(msg, file=file, line=line, field=names.get("documents", "documents"))
+    given = row.get("aspects", {})
+    aspects = {name: _grades(value) for name, value in given.items()} if isinstance(given, Mapping) else {"": None}
+    if not all(isinstance(name, str) and grades is not None for name, grades in aspects.items()):
+        msg = "The field must map the name of each aspect to its documents, as ids or as grades by id."
+        raise DatasetError(msg, file=file, line=line, field="aspects")
+    id_, text = (text_field(row, name, file, line, names.get(name)) for name in ("id", "question"))
+    by_aspect = {name: grades for name, grades in aspects.items() if grades is not None}
+    return Question(id_, text, tuple(answers), documents, by_aspect)
+
+
+def _grades(documents: Any) -> dict[str, int] | None:
+    """Grades by id, from what gold may be; None where it is something else."""
     if isinstance(documents, str):
         documents = [documents]
     if isinstance(documents, (list, tuple)) and all(isinstance(id_, str) for id_ in documents):
-        documents = dict.fromkeys(documents, 1)
-    if not isinstance(documents, Mapping) or not all(
+        return dict.fromkeys(documents, 1)
+    if isinstance(documents, Mapping) and all(
         isinstance(id_, str) and isinstance(grade, int) and not isinstance(grade, bool)
         for id_, grade in documents.items()
     ):
-        msg = "The field must map document ids to whole-number grades (or be a list of ids)."
-        raise DatasetError(msg, file=file, line=line, field=names.get("documents", "documents"))
-    id_, text = (text_field(row, name, file, line, names.get(name)) for name in ("id", "question"))
-    return Question(id_, text, tuple(answers), dict(documents))
+        return dict(documents)
+    return None

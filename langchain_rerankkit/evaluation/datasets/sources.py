@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -43,9 +44,8 @@ def read_ir_dataset(name: str, corpus: bool | Iterable[str]) -> tuple[tuple[Ques
         raise DatasetError(msg)
     try:
         queries = {query.query_id: query for query in source.queries_iter()}
-        questions = judged_questions(
-            {id_: query.default_text() for id_, query in queries.items()}, _grades(source.qrels_iter(), name), name
-        )
+        texts = {id_: query.default_text() for id_, query in queries.items()}
+        questions = judged_questions(texts, *_gold(source, name))
         documents = _documents(source, corpus, name)
     except (OSError, RuntimeError) as error:
         msg = (
@@ -53,21 +53,27 @@ def read_ir_dataset(name: str, corpus: bool | Iterable[str]) -> tuple[tuple[Ques
             f"{ir_datasets.util.home_path()}; without a network, fetch them there first."
         )
         raise DatasetError(msg) from error
-    answered = (Question(q.id, q.text, _answers(queries[q.id]), q.documents) for q in questions)
+    answered = (replace(question, answers=_answers(queries[question.id])) for question in questions)
     return tuple(answered), documents
 
 
-def _grades(qrels: Iterable[Any], name: str) -> dict[str, dict[str, int]]:
+def _gold(source: Any, name: str) -> tuple[dict[str, dict[str, int]], str, dict[str, dict[str, dict[str, int]]]]:
+    """Grades by query and document, the name, and grades by query, subtopic and document where there are subtopics."""
+    by_subtopic = "subtopic_id" in getattr(source.qrels_cls(), "_fields", ())
     grades: dict[str, dict[str, int]] = {}
-    for qrel in qrels:
-        known = grades.setdefault(qrel.query_id, {}).setdefault(qrel.doc_id, qrel.relevance)
+    aspects: dict[str, dict[str, dict[str, int]]] = {}
+    for qrel in source.qrels_iter():
+        judged = grades.setdefault(qrel.query_id, {})
+        if by_subtopic:
+            judged = aspects.setdefault(qrel.query_id, {}).setdefault(qrel.subtopic_id, {})
+        known = judged.setdefault(qrel.doc_id, qrel.relevance)
         if known != qrel.relevance:
             msg = (
                 f"The document {qrel.doc_id!r} has two grades for {qrel.query_id!r} in {name!r}: {known} and "
-                f"{qrel.relevance}; it may be judged by subtopic."
+                f"{qrel.relevance}."
             )
             raise DatasetError(msg)
-    return grades
+    return grades, name, aspects
 
 
 def _answers(query: Any) -> tuple[str, ...]:
@@ -139,6 +145,8 @@ def _example(example: Any, keys: Mapping[str, str | None]) -> Question:
     if documents is not None:
         given = outputs[documents]
         row["documents"] = [given] if isinstance(given, str) else given
+    if documents is not None and isinstance(outputs.get("aspects"), Mapping):
+        row["aspects"] = outputs["aspects"]
     names = {"question": question, "answers": answer, "documents": documents}
     return parse_question(row, where, None, {field: key for field, key in names.items() if key is not None})
 

@@ -15,7 +15,7 @@ from typing import Literal
 from langchain_rerankkit.errors import DatasetError
 from langchain_rerankkit.evaluation.datasets.files import read_lines, write_lines
 
-__all__ = ["load_qrels", "load_run", "load_topics", "save_qrels", "save_run", "save_topics"]
+__all__ = ["load_aspects", "load_qrels", "load_run", "load_topics", "save_qrels", "save_run", "save_topics"]
 
 _BLANK = re.compile(r"[ \t\n\v\f\r]+")
 _TOPIC = re.compile(r"<top>(.*?)</top>", re.IGNORECASE | re.DOTALL)
@@ -133,15 +133,51 @@ def load_qrels(path: str | Path) -> dict[str, dict[str, int]]:
     Raises:
         DatasetError: With file and line; also if a document has two different grades for a query.
     """
-    path = Path(path)
     grades: dict[str, dict[str, int]] = {}
+    for number, query, _, document, grade in _judgements(Path(path)):
+        if grades.setdefault(query, {}).setdefault(document, grade) != grade:
+            msg = (
+                f"The document {document!r} has two grades for {query!r}: {grades[query][document]} and {grade}. Where the "
+                "second column names subtopics, read them as such: Dataset.from_trec(…, subtopics=True)."
+            )
+            raise DatasetError(msg, file=path, line=number)
+    return grades
+
+
+def load_aspects(path: str | Path) -> dict[str, dict[str, dict[str, int]]]:
+    """Read qrels that judge documents for each subtopic: lines of ``query subtopic document grade`` (TREC's diversity tasks).
+
+    In other qrels the second column is no subtopic: 0, or the round of judging.
+
+    Returns:
+        Grade of each judged document, by query, subtopic and document.
+
+    Raises:
+        DatasetError: With file and line; also if a document has two different grades for a subtopic.
+    """
+    aspects: dict[str, dict[str, dict[str, int]]] = {}
+    for number, query, subtopic, document, grade in _judgements(Path(path)):
+        grades = aspects.setdefault(query, {}).setdefault(subtopic, {})
+        if grades.setdefault(document, grade) != grade:
+            msg = (
+                f"The document {document!r} has two grades for {query!r}, subtopic {subtopic!r}: {grades[document]} and "
+                f"{grade}."
+            )
+            raise DatasetError(msg, file=path, line=number)
+    return aspects
+
+
+def _judgements(path: Path) -> Iterator[tuple[int, str, str, str, int]]:
+    """Line number, query, second column, document and grade."""
     for number, line in read_lines(path):
         if not line.strip():
             continue
         cells = line.rstrip("\r\n").split("\t")
+        second = "0"
         if len(cells) != 3:  # noqa: PLR2004 - BEIR's
             cells = _cells(line)
-            del cells[1:2]  # the iteration, which nobody uses
+            second = "".join(cells[1:2])
+            del cells[1:2]
         elif '"' in line:  # BEIR writes its files, and so ids with quotes, by the csv module
             cells = next(csv.reader([line.rstrip("\r\n")], delimiter="\t"))
         try:
@@ -154,10 +190,7 @@ def load_qrels(path: str | Path) -> dict[str, dict[str, int]]:
                 continue
             msg = "A line of qrels reads: query 0 document grade; BEIR's: query, document, grade, with tabs between."
             raise DatasetError(msg, file=path, line=number) from error
-        if grades.setdefault(query, {}).setdefault(document, grade) != grade:
-            msg = f"The document {document!r} has two grades for {query!r}: {grades[query][document]} and {grade}."
-            raise DatasetError(msg, file=path, line=number)
-    return grades
+        yield number, query, second, document, grade
 
 
 def save_qrels(qrels: Mapping[str, Mapping[str, int]], path: str | Path) -> None:

@@ -94,6 +94,10 @@ class Matcher(ABC):
         """Grades of pairs, in their order, as they become known; None for one that could not be judged."""
         return (self(question, document) for question, document in pairs)
 
+    def aspects(self, question: Question, document: Document) -> Sequence[str]:  # noqa: ARG002 - for those that know
+        """Names of what a relevant document is relevant to, such as the answers it holds; none where that is not known."""
+        return ()
+
     def reason(self, question: Question, document: Document) -> str:  # noqa: ARG002 - for those that have one
         """Why a document has the grade that it was given, where the matcher says so."""
         return ""
@@ -268,6 +272,15 @@ class _Answers(Matcher):
 
     @override
     def _grade(self, question: Question, document: Document) -> bool:
+        return self._holds(*self._prepared(question, document))
+
+    @override
+    def aspects(self, question: Question, document: Document) -> list[str]:
+        text, answers = self._prepared(question, document)
+        different = enumerate(dict.fromkeys(answers))
+        return [str(number) for number, answer in different if self._holds(text, [answer])]
+
+    def _prepared(self, question: Question, document: Document) -> tuple[Any, Sequence[Any]]:
         answers = self._answers.get(question.answers)
         if answers is None:
             answers = self._read_answers(question)
@@ -277,7 +290,7 @@ class _Answers(Matcher):
         if text is None:
             text = self._read_text(content)
             self._remember(self._texts, content, text, len(content))
-        return self._holds(text, answers)
+        return text, answers
 
     def _remember(self, kept: dict[Any, Any], key: Any, value: Any, size: int) -> None:
         # The first ones stay: throwing out the oldest is no use to who goes through a corpus again and again.

@@ -56,6 +56,7 @@ class Qrels:
         unknown: Documents that could not be judged, and count as not relevant.
         depth: Ranks of each system whose documents were judged; None for all.
         reasons: Why a document has its grade, by question and document id, where a judge says so.
+        aspects: By question and aspect, the grades of documents for it; of answers each one is an aspect.
     """
 
     grades: Mapping[str, Mapping[str, int]]
@@ -65,6 +66,7 @@ class Qrels:
     unknown: int = 0
     depth: int | None = None
     reasons: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    aspects: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
 
     def relevant_among(self, question: str, documents: Sequence[str]) -> bool:
         """Whether any of these is known to be relevant."""
@@ -191,7 +193,11 @@ def by_answers(gold: GoldKind, match: Match | None, *, has_documents: bool) -> b
 
 def judge_by_ids(dataset: Dataset, relevance: int) -> Qrels:
     """The dataset's own grades."""
-    return Qrels({question.id: dict(question.documents) for question in dataset.questions}, relevance)
+    return Qrels(
+        {question.id: dict(question.documents) for question in dataset.questions},
+        relevance,
+        aspects={question.id: question.aspects for question in dataset.questions if question.aspects},
+    )
 
 
 def judge_by_answers(
@@ -225,6 +231,7 @@ def judge_by_answers(
     total = sum(len(corpus) + len(pool) for pool in pools.values())
     grades: dict[str, dict[str, int]] = {question.id: {} for question in dataset.questions}
     reasons: dict[str, dict[str, str]] = {}
+    aspects: dict[str, dict[str, dict[str, int]]] = {}
     unknown = 0
     for grade in progress(matcher.many(pairs()), total, "judge"):
         question, id_, document = waiting.popleft()
@@ -233,6 +240,9 @@ def judge_by_answers(
             unknown += 1
         elif (grade or not matcher.whole_corpus) and grade > before:  # of a whole corpus, most are 0
             grades[question.id][id_] = grade
+        for aspect in matcher.aspects(question, document) if grade else ():
+            of_it = aspects.setdefault(question.id, {}).setdefault(aspect, {})
+            of_it[id_] = max(grade or 0, of_it.get(id_, 0))
         if (grade is None or grade > before) and (reason := matcher.reason(question, document)):
             reasons.setdefault(question.id, {})[id_] = reason
     return Qrels(
@@ -243,4 +253,5 @@ def judge_by_answers(
         unknown=unknown,
         depth=matcher.depth,
         reasons=reasons,
+        aspects=aspects,
     )

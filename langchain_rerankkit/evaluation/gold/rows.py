@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.documents import Document
@@ -27,6 +27,7 @@ class Row:
         relevance: Lowest grade that counts as relevant.
         left_out: Whether it does not count, since nothing is known to be relevant.
         remark: What there is to say of it; empty if nothing.
+        aspects: By aspect, the grades of documents for it.
     """
 
     ranking: Sequence[str]
@@ -34,6 +35,7 @@ class Row:
     relevance: int
     left_out: bool = False
     remark: str = ""
+    aspects: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 class RowJudge:
@@ -49,7 +51,7 @@ class RowJudge:
         documents: The key of the outputs that holds the documents.
 
     Raises:
-        ValueError: If a metric is unknown.
+        ValueError: If a metric is unknown, or needs vectors, which a row does not have.
     """
 
     def __init__(
@@ -65,7 +67,12 @@ class RowJudge:
     ) -> None:
         check_kind("empty", empty, Empty)
         require("numpy", extra="evaluation")  # LangSmith's runner would only log it
-        self.metrics = list(parse_metrics(metrics))
+        parsed = parse_metrics(metrics)
+        of_texts = [name for name, metric in parsed.items() if metric.looks_at == "texts"]
+        if of_texts:
+            msg = f"{', '.join(of_texts)}: vectors of documents are at hand in evaluate(…, embeddings=…) alone."
+            raise ValueError(msg)
+        self.metrics = list(parsed)
         self._gold = "answers" if by_answers(gold, match, has_documents=True) else gold
         self._matcher = parse_matcher("words" if match is None else match)
         self._relevance = relevance
@@ -88,10 +95,16 @@ class RowJudge:
         documents = self._documents(outputs)
         remark = "The system failed: nothing found." if documents is None else ""
         by_documents, gold = self._gold_of(reference)
+        aspects: dict[str, dict[str, int]] = {}
         identify = identity_of(self._identity, need_id=by_documents)
         ids = [document if isinstance(document, str) else identify(document) for document in documents or ()]
         if by_documents:
             grades, relevance = _grades(gold), self._relevance
+            named = reference.get("aspects") or {}
+            if not isinstance(named, Mapping):
+                msg = "Aspects are grades of documents by id, or lists of ids, by the name of each aspect."
+                raise TypeError(msg)
+            aspects = {str(name): _grades(documents_of_it) for name, documents_of_it in named.items()}
             answerable = any(grade >= relevance for grade in grades.values())
         else:
             asked = Question("", question, tuple(_strings(gold)))
@@ -100,10 +113,13 @@ class RowJudge:
             grades = {}
             for id_, document in zip(ids, documents or (), strict=True):
                 # Several parts of one document may have its id: the best one counts.
-                grades[id_] = max(grades.get(id_, 0), self._matcher(asked, _with_text(document)))
+                grade = self._matcher(asked, _with_text(document))
+                grades[id_] = max(grades.get(id_, 0), grade)
+                for aspect in self._matcher.aspects(asked, _with_text(document)) if grade else ():
+                    aspects.setdefault(aspect, {})[id_] = grades[id_]
         if not answerable and self._empty == "exclude":
             return Row(ids, grades, relevance, left_out=True, remark="Left out: nothing is known to be relevant.")
-        return Row(ids, grades, relevance, remark=remark)
+        return Row(ids, grades, relevance, remark=remark, aspects=aspects)
 
     def score(self, rows: Sequence[Row]) -> dict[str, list[float]]:
         """Score of each row by each metric."""
@@ -112,7 +128,8 @@ class RowJudge:
             named = {str(number): row for number, row in enumerate(rows) if row.relevance == relevance}
             gold = {name: row.grades for name, row in named.items()}
             rankings = {name: row.ranking for name, row in named.items()}
-            for metric, values in score(gold, rankings, self.metrics, relevance=relevance).items():
+            aspects = {name: row.aspects for name, row in named.items()}
+            for metric, values in score(gold, rankings, self.metrics, relevance=relevance, aspects=aspects).items():
                 for name, value in values.items():
                     found[metric][int(name)] = value
         return found

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
     from langchain_rerankkit.evaluation.datasets.dataset import Dataset
     from langchain_rerankkit.evaluation.gold.qrels import Qrels
+    from langchain_rerankkit.evaluation.metrics import Metric
     from langchain_rerankkit.evaluation.report import SystemResult
     from langchain_rerankkit.evaluation.running.outcome import Found, Outcome
 
-__all__ = ["notes_on_gold", "notes_on_systems"]
+__all__ = ["notes_on_aspects", "notes_on_gold", "notes_on_systems"]
 
 
 def notes_on_gold(
@@ -68,6 +69,17 @@ def notes_on_gold(
     if not judged.matcher:
         names += ["missing_documents", "contradicted"]
     yield from (mistakes[name] for name in names if name in mistakes)
+
+
+def notes_on_aspects(judged: Qrels, metrics: Mapping[str, Metric]) -> Iterator[str]:
+    """On what counts as an aspect of a question, where metrics look at that."""
+    asked = [name for name, metric in metrics.items() if metric.looks_at == "aspects"]
+    if not asked:
+        return
+    if not judged.aspects:
+        yield f"{', '.join(asked)}: the gold names no aspects, so each relevant document is one of its own."
+    elif judged.matcher:
+        yield f"{', '.join(asked)}: each accepted answer that a document holds is an aspect, other spellings of one included."
 
 
 def notes_on_systems(outcomes: Sequence[Outcome], results: Sequence[SystemResult], judged: Qrels) -> Iterator[str]:

@@ -7,17 +7,26 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from langchain_rerankkit._optional import require
+from langchain_rerankkit._progress import progress
+from langchain_rerankkit.evaluation.diversity import aspects_of, greedy
 from langchain_rerankkit.evaluation.metrics import score
 from langchain_rerankkit.evaluation.report import Latency, SystemResult
 from langchain_rerankkit.evaluation.running.asking import Asked
+from langchain_rerankkit.records import encodable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from langchain_rerankkit.evaluation.gold.qrels import Qrels
+    from langchain_rerankkit.evaluation.metrics import Metric
     from langchain_rerankkit.evaluation.running.systems import Line
 
-__all__ = ["Answer", "Found", "Outcome", "fallback", "result_of"]
+__all__ = ["Answer", "Found", "Outcome", "fallback", "result_of", "vectors_of"]
+
+_AT_A_TIME = 1024  # texts, whose vectors then become arrays, a tenth as large as the lists they come in
+_KINDS = ("grades", "aspects", "texts")
+_ALPHA = 0.5  # of the greedy order by aspects
 
 
 class Found(NamedTuple):
@@ -73,34 +82,67 @@ class Outcome:
         return {id_: asked.documents for id_, asked in self.found.items()}
 
 
+def vectors_of(outcomes: Iterable[Outcome], embeddings: Any, depth: int) -> dict[str, Any]:
+    """The vector of each text among the first so many of any ranking.
+
+    Args:
+        outcomes: What lines answered.
+        embeddings: LangChain's ``Embeddings``.
+        depth: Ranks that are looked at.
+    """
+    numpy = require("numpy", extra="evaluation")
+    texts = list(
+        dict.fromkeys(
+            text
+            for outcome in outcomes
+            for run in outcome.runs or [outcome.found]
+            for asked in run.values()
+            for text in _texts(asked)[:depth]
+        )
+    )
+    vectors: dict[str, Any] = {}
+    parts = [texts[start : start + _AT_A_TIME] for start in range(0, len(texts), _AT_A_TIME)]
+    for part in progress(parts, len(parts), "embed"):
+        made = numpy.asarray(embeddings.embed_documents(part), dtype=numpy.float32)
+        vectors.update(zip(part, made, strict=True))
+    return vectors
+
+
 def result_of(
-    outcome: Outcome,
-    judged: Qrels,
-    metrics: Sequence[str],
+    outcome: Outcome, judged: Qrels, metrics: Mapping[str, Metric], vectors: Mapping[str, Any]
 ) -> SystemResult:
     """Score a line.
 
     Args:
         outcome: What it answered.
         judged: Gold of the questions that count.
-        metrics: Names of metrics.
+        metrics: Metrics by name.
+        vectors: The vector of each text, for metrics that compare texts.
     """
     line, gold = outcome.line, judged.grades
+    by = {kind: [name for name, metric in metrics.items() if metric.looks_at == kind] for kind in _KINDS}
 
-    def scored(rankings: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
-        return score(gold, rankings, metrics, relevance=judged.relevance)
+    def scored(rankings: Mapping[str, Sequence[str]], kind: str) -> dict[str, dict[str, float]]:
+        if not by[kind]:
+            return {}
+        return score(gold, rankings, by[kind], relevance=judged.relevance, aspects=judged.aspects, vectors=vectors)
 
-    rankings = [
-        {id_: [document.id for document in asked.documents] for id_, asked in run.items()}
-        for run in outcome.runs or [outcome.found]
-    ]
-    runs = [scored(ranking) for ranking in rankings]
+    def all_scored(run: Mapping[str, Answer], ranking: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
+        texts = {id_: _texts(asked) for id_, asked in run.items()} if by["texts"] else {}
+        found = {**scored(ranking, "grades"), **scored(ranking, "aspects"), **scored(texts, "texts")}
+        return {name: found[name] for name in metrics}
+
+    answered = outcome.runs or [outcome.found]
+    rankings = [{id_: [document.id for document in asked.documents] for id_, asked in run.items()} for run in answered]
+    runs = [all_scored(run, ranking) for run, ranking in zip(answered, rankings, strict=True)]
     per_question = {
         metric: {id_: statistics.fmean(run[metric][id_] for run in runs) for id_ in gold} if len(runs) > 1 else values
         for metric, values in runs[0].items()
     }
     pools = {id_: [document.id for document in pool] for id_, pool in outcome.pools.items()}
     best = {id_: _best_first(pools[id_], grades) for id_, grades in gold.items()}
+    most = {id_: _most_aspects_first(id_, pools[id_], judged) for id_ in gold} if by["aspects"] else {}
+    ceiling = {**scored(best, "grades"), **scored(most, "aspects")}
     reranked = bool(outcome.runs)
     asked = [asked for run in outcome.runs for asked in run.values()]
     return SystemResult(
@@ -109,7 +151,7 @@ def result_of(
         per_question=per_question,
         rankings=rankings[0],
         document_scores={id_: [_shown(d) for d in asked.documents] for id_, asked in outcome.answers.items()},
-        ceiling=_means(scored(best)),
+        ceiling=_means({name: ceiling[name] for name in metrics if name in ceiling}),
         source=line.first if reranked else None,
         candidates=statistics.fmean(map(len, pools.values())) if reranked and pools else None,
         words=_words(outcome.pools) if reranked else None,
@@ -123,6 +165,16 @@ def result_of(
 
 def _best_first(pool: Sequence[str], grades: Mapping[str, int]) -> list[str]:
     return sorted(dict.fromkeys(pool), key=lambda document: -grades.get(document, 0))
+
+
+def _most_aspects_first(question: str, pool: Sequence[str], judged: Qrels) -> list[str]:
+    of = aspects_of(judged.grades[question], judged.aspects.get(question, {}), judged.relevance)
+    return greedy({document: of[document] for document in pool if document in of}, _ALPHA)
+
+
+def _texts(asked: Answer) -> list[str]:
+    """What documents say, as they are ranked; those that say nothing have no vector."""
+    return [encodable(document.text) for document in asked.documents if document.text.strip()]
 
 
 def _means(per_question: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
