@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from langchain_rerankkit.base import Reranker
+    from langchain_rerankkit.config import load_reranker, reranker_config, save_reranker
     from langchain_rerankkit.embedded.embeddings import EmbeddedEmbeddings
     from langchain_rerankkit.errors import (
+        ConfigError,
         DatasetError,
         EndpointError,
         IndexFormatError,
@@ -41,13 +43,17 @@ if TYPE_CHECKING:
     from langchain_rerankkit.lexical import TermStatistics
     from langchain_rerankkit.records import RankedDocument, Ranking, RerankInput
     from langchain_rerankkit.rerankers.bi_encoder import BiEncoderReranker
+    from langchain_rerankkit.rerankers.cached import CachedReranker
+    from langchain_rerankkit.rerankers.cascade import CascadeReranker
     from langchain_rerankkit.rerankers.cross_encoder import CrossEncoderReranker
+    from langchain_rerankkit.rerankers.diversity import DiversityReranker
     from langchain_rerankkit.rerankers.embedded import EmbeddedReranker
     from langchain_rerankkit.rerankers.ensemble import EnsembleReranker
     from langchain_rerankkit.rerankers.fallback import FallbackReranker
     from langchain_rerankkit.rerankers.flashrank import FlashRankReranker
     from langchain_rerankkit.rerankers.function import FunctionReranker
     from langchain_rerankkit.rerankers.hosted import HostedReranker
+    from langchain_rerankkit.rerankers.late_interaction import LateInteractionReranker
     from langchain_rerankkit.rerankers.lexical import LexicalReranker
     from langchain_rerankkit.rerankers.listwise import ListwiseReranker
     from langchain_rerankkit.rerankers.pointwise import PointwiseLLMReranker
@@ -75,16 +81,25 @@ if TYPE_CHECKING:
     )
     from langchain_rerankkit.rerankers.rankllm import RankLLMReranker
     from langchain_rerankkit.rerankers.seq2seq import Seq2SeqReranker
+    from langchain_rerankkit.retrievers.fusion import FusionRetriever
+    from langchain_rerankkit.retrievers.parents import ParentRetriever
+    from langchain_rerankkit.retrievers.bm25 import BM25Retriever
     from langchain_rerankkit.retrievers.reranked import ContextualCompressionRetriever
+    from langchain_rerankkit.tuning.report import Tuning
+    from langchain_rerankkit.tuning.tune import tune
     from langchain_rerankkit.vectorstores.faiss import FAISS
 
 __version__ = "0.1.0"
 
 _MODULES = {
+    "BM25Retriever": "retrievers.bm25",
     "BiEncoderReranker": "rerankers.bi_encoder",
+    "CachedReranker": "rerankers.cached",
     "Calibration": "evaluation.calibration.calibrate",
+    "CascadeReranker": "rerankers.cascade",
     "CohereReranker": "rerankers.providers",
     "Comparison": "evaluation.compare",
+    "ConfigError": "errors",
     "ContextualCompressionRetriever": "retrievers.reranked",
     "ContextualReranker": "rerankers.providers",
     "CrossEncoderReranker": "rerankers.cross_encoder",
@@ -92,6 +107,7 @@ _MODULES = {
     "Dataset": "evaluation.datasets.dataset",
     "DatasetError": "errors",
     "DeepInfraReranker": "rerankers.providers",
+    "DiversityReranker": "rerankers.diversity",
     "ElasticsearchReranker": "rerankers.providers",
     "EmbeddedEmbeddings": "embedded.embeddings",
     "EmbeddedReranker": "rerankers.embedded",
@@ -103,12 +119,14 @@ _MODULES = {
     "FireworksReranker": "rerankers.providers",
     "FlashRankReranker": "rerankers.flashrank",
     "FunctionReranker": "rerankers.function",
+    "FusionRetriever": "retrievers.fusion",
     "HostedReranker": "rerankers.hosted",
     "IndexFormatError": "errors",
     "InfinityReranker": "rerankers.providers",
     "IsaacusReranker": "rerankers.providers",
     "JinaReranker": "rerankers.providers",
     "LLMJudge": "evaluation.gold.llm_judge",
+    "LateInteractionReranker": "rerankers.late_interaction",
     "LexicalReranker": "rerankers.lexical",
     "ListwiseReranker": "rerankers.listwise",
     "LlamaCppReranker": "rerankers.providers",
@@ -117,6 +135,7 @@ _MODULES = {
     "ModelNotFoundError": "errors",
     "NVIDIAReranker": "rerankers.providers",
     "OrderError": "errors",
+    "ParentRetriever": "retrievers.parents",
     "PineconeReranker": "rerankers.providers",
     "PointwiseLLMReranker": "rerankers.pointwise",
     "Question": "evaluation.datasets.dataset",
@@ -133,6 +152,7 @@ _MODULES = {
     "TEIReranker": "rerankers.providers",
     "TermStatistics": "lexical",
     "TogetherReranker": "rerankers.providers",
+    "Tuning": "tuning.report",
     "VLLMReranker": "rerankers.providers",
     "VoyageReranker": "rerankers.providers",
     "WatsonxReranker": "rerankers.providers",
@@ -142,19 +162,27 @@ _MODULES = {
     "compare": "evaluation.compare",
     "evaluate": "evaluation.evaluate",
     "evaluate_with_langsmith": "evaluation.langsmith",
+    "load_reranker": "config",
     "push_dataset": "evaluation.langsmith",
     "push_report": "evaluation.langsmith",
     "rerank_dataset": "evaluation.running.ray",
+    "reranker_config": "config",
     "row_evaluator": "evaluation.langsmith",
+    "save_reranker": "config",
     "summary_evaluator": "evaluation.langsmith",
+    "tune": "tuning.tune",
 }
 
 __all__ = [
     "FAISS",
+    "BM25Retriever",
     "BiEncoderReranker",
+    "CachedReranker",
     "Calibration",
+    "CascadeReranker",
     "CohereReranker",
     "Comparison",
+    "ConfigError",
     "ContextualCompressionRetriever",
     "ContextualReranker",
     "CrossEncoderReranker",
@@ -162,6 +190,7 @@ __all__ = [
     "Dataset",
     "DatasetError",
     "DeepInfraReranker",
+    "DiversityReranker",
     "ElasticsearchReranker",
     "EmbeddedEmbeddings",
     "EmbeddedReranker",
@@ -172,12 +201,14 @@ __all__ = [
     "FireworksReranker",
     "FlashRankReranker",
     "FunctionReranker",
+    "FusionRetriever",
     "HostedReranker",
     "IndexFormatError",
     "InfinityReranker",
     "IsaacusReranker",
     "JinaReranker",
     "LLMJudge",
+    "LateInteractionReranker",
     "LexicalReranker",
     "ListwiseReranker",
     "LlamaCppReranker",
@@ -186,6 +217,7 @@ __all__ = [
     "ModelNotFoundError",
     "NVIDIAReranker",
     "OrderError",
+    "ParentRetriever",
     "PineconeReranker",
     "PointwiseLLMReranker",
     "Question",
@@ -202,6 +234,7 @@ __all__ = [
     "TEIReranker",
     "TermStatistics",
     "TogetherReranker",
+    "Tuning",
     "VLLMReranker",
     "VoyageReranker",
     "WatsonxReranker",
@@ -212,11 +245,15 @@ __all__ = [
     "compare",
     "evaluate",
     "evaluate_with_langsmith",
+    "load_reranker",
     "push_dataset",
     "push_report",
     "rerank_dataset",
+    "reranker_config",
     "row_evaluator",
+    "save_reranker",
     "summary_evaluator",
+    "tune",
 ]
 
 

@@ -67,7 +67,7 @@ def summary(model: str, judged: Judged, ranked: Sequence[RankedDocument]) -> dic
     Returns:
         ``model``, ``candidates`` and ``returned`` (numbers), ``previous_ranks`` and ``scores`` (of what is returned, best
         first; None for one that was not judged), ``statuses`` (how many candidates have each); and ``usage``,
-        ``backend``, ``stage``, ``failed`` and ``reason`` as in ``metadata["rerank"]``, where there are any.
+        ``backend``, ``stage`` or ``stages``, ``failed`` and ``reason`` as in ``metadata["rerank"]``, where there are any.
     """
     said = next((details for details in judged.details if details), {})
     outcome: dict[str, Any] = {
@@ -77,7 +77,7 @@ def summary(model: str, judged: Judged, ranked: Sequence[RankedDocument]) -> dic
         "previous_ranks": [line.previous_rank for line in ranked],
         "scores": [float(line.score) if math.isfinite(line.score) else None for line in ranked],
         "statuses": dict(Counter(judged.statuses)),
-        **{key: said[key] for key in ("backend", "stage", "failed") if key in said},
+        **{key: said[key] for key in ("backend", "stages" if "stages" in said else "stage", "failed") if key in said},
     }
     if usage := total_usage(said):
         outcome["usage"] = usage

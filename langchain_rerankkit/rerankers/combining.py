@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
 from pydantic import Field, model_validator
 from typing_extensions import Self, override
 
 from langchain_rerankkit.base import Reranker
-from langchain_rerankkit.records import RerankInput, ScoreRequest
+from langchain_rerankkit.records import Judged, RerankInput, ScoreRequest, total_usage
 
-__all__ = ["CombiningReranker", "as_input"]
+__all__ = ["CombiningReranker", "as_input", "check_member", "spent"]
 
 
 class CombiningReranker(Reranker):
@@ -17,15 +20,13 @@ class CombiningReranker(Reranker):
     rerankers: list[Reranker] = Field(min_length=1)
     """The members. ``top_n``, ``min_score`` and ``on_error`` belong on the whole, not on them."""
 
+    not_on_members: ClassVar[tuple[str, ...]] = ("top_n", "min_score", "on_error")
+    """Fields that members must leave at their default."""
+
     @model_validator(mode="after")
     def _check_members(self) -> Self:
         for reranker in self.rerankers:
-            if reranker.top_n is not None or reranker.min_score is not None or reranker.on_error != "raise":
-                msg = (
-                    f"Set top_n, min_score and on_error on the {type(self).__name__}, not on its member "
-                    f"{type(reranker).__name__}, which must judge all documents or say that it failed."
-                )
-                raise ValueError(msg)
+            check_member(self, reranker, self.not_on_members)
         return self
 
     @override
@@ -41,6 +42,21 @@ class CombiningReranker(Reranker):
         super().close()
 
 
+def check_member(whole: Reranker, member: Reranker, fields: Sequence[str] = CombiningReranker.not_on_members) -> None:
+    """Refuse a member that has fields set that belong on the whole.
+
+    Raises:
+        ValueError: If it has.
+    """
+    if any(getattr(member, name) != Reranker.model_fields[name].default for name in fields):
+        names = f"{', '.join(fields[:-1])} and {fields[-1]}"
+        msg = (
+            f"Set {names} on the {type(whole).__name__}, not on its member {type(member).__name__}, which must judge all "
+            "documents or say that it failed."
+        )
+        raise ValueError(msg)
+
+
 def as_input(request: ScoreRequest) -> RerankInput:
     """A request as a member's input.
 
@@ -51,3 +67,9 @@ def as_input(request: ScoreRequest) -> RerankInput:
         for document, text in zip(request.documents, request.texts, strict=True)
     ]
     return {"query": request.query, "documents": documents}
+
+
+def spent(answers: Sequence[Judged]) -> dict[str, Any]:
+    """What several answers cost together; each says it beside each of its documents."""
+    each = [total_usage(next(filter(None, answer.details), {})) for answer in answers]
+    return total_usage({"failed": [{"usage": usage} for usage in each]})

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import model_validator
 from typing_extensions import Self, override
 
 from langchain_rerankkit.errors import ScoreError
 from langchain_rerankkit.ranking import FusionMethod, fuse
-from langchain_rerankkit.records import Answer, DetailedScores, Judged, ScoreRequest, total_usage
-from langchain_rerankkit.rerankers.combining import CombiningReranker, as_input
+from langchain_rerankkit.records import Answer, DetailedScores, Judged, ScoreRequest
+from langchain_rerankkit.rerankers.combining import CombiningReranker, as_input, spent
 
 __all__ = ["EnsembleReranker"]
 
@@ -80,8 +80,8 @@ class EnsembleReranker(CombiningReranker):
                 continue
             try:
                 scores = self._sum(request, [a.raw_scores for a in answers if isinstance(a, Judged)])
-                spent = _spent([a for a in answers if isinstance(a, Judged)])
-                sums.append(DetailedScores(scores, [{"usage": spent}] * len(scores)) if spent else scores)
+                usage = spent([a for a in answers if isinstance(a, Judged)])
+                sums.append(DetailedScores(scores, [{"usage": usage}] * len(scores)) if usage else scores)
             except ScoreError as error:
                 sums.append(error)
         return sums
@@ -107,16 +107,6 @@ class EnsembleReranker(CombiningReranker):
             )
             raise ScoreError(msg)
         return finite
-
-
-def _spent(answers: Sequence[Judged]) -> dict[str, Any]:
-    """What all members cost; a member says the same beside each document."""
-    total: dict[str, Any] = {}
-    for answer in answers:
-        details = next(filter(None, answer.details), {})
-        for name, value in total_usage(details).items():
-            total[name] = value + total.get(name, 0)
-    return total
 
 
 def _with_floor(scores: list[float]) -> list[float]:

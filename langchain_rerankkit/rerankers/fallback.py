@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import logging
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Generator, Sequence
 from typing import Any, Literal
 
-from langchain_core.runnables import RunnableConfig
 from pydantic import Field, model_validator
 from typing_extensions import Self, override
 
-from langchain_rerankkit._steps import advance
 from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.errors import EndpointError, RerankKitError
 from langchain_rerankkit.ranking import best_first
-from langchain_rerankkit.records import (
-    Answer,
-    DetailedScores,
-    Judged,
-    RerankInput,
-    ScoreRequest,
-    details_of,
-    with_details,
-)
-from langchain_rerankkit.rerankers.combining import CombiningReranker, as_input
+from langchain_rerankkit.records import Answer, DetailedScores, Judged, ScoreRequest, details_of, with_details
+from langchain_rerankkit.rerankers.combining import as_input
+from langchain_rerankkit.rerankers.staged import Outcomes, Stage, StagedReranker, hurried
 
 __all__ = ["FallbackReranker"]
 
-_THREADS = 64  # of a stage; under a deadline more calls at the same time than these wait, and may be late for it
 _logger = logging.getLogger("langchain_rerankkit")
 
 
-class FallbackReranker(CombiningReranker):
+class FallbackReranker(StagedReranker):
     """Asks the first reranker, and the next one where it fails or exceeds its share of the ``deadline``.
 
     ``FallbackReranker([CohereReranker(model=…), EmbeddedReranker()], deadline=2.0)``: where all of them fail, the
@@ -84,6 +68,11 @@ class FallbackReranker(CombiningReranker):
         same = len(self.rerankers) == 1 and self.rerankers[0].scores_are == "relevance"
         return "relevance" if same else "rank"
 
+    @property
+    @override
+    def judges_alone(self) -> bool:
+        return len(self.rerankers) == 1 and self.rerankers[0].judges_alone
+
     @model_validator(mode="after")
     def _check_shares(self) -> Self:
         if self.shares is None:
@@ -100,61 +89,8 @@ class FallbackReranker(CombiningReranker):
     def _label(self) -> str:
         return " or ".join(reranker._label() for reranker in self.rerankers)
 
-    # --- stages -----------------------------------------------------------------------------------------------------
-
     @override
-    def _load(self) -> list[ThreadPoolExecutor]:
-        """Threads for stages under a deadline: one that is late is left behind, since no thread can be interrupted.
-
-        Each stage has its own, so that those that are late do not keep the next stage from its turn.
-        """
-        return [
-            ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix=f"rerankkit-stage-{number}")
-            for number in range(1, len(self.rerankers) + 1)
-        ]
-
-    @override
-    def close(self) -> None:
-        threads = self._once.peek()
-        super().close()
-        for executor in threads or ():
-            executor.shutdown(wait=False)
-
-    @override
-    def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
-        stages = self._stages(requests)
-        done, stage = advance(stages)
-        while not done:
-            judge = partial(stage.reranker._judge_many, stage.inputs, stage.configs)
-            judged = judge() if stage.seconds is None else self._in_time(stage, judge)
-            done, stage = advance(stages, judged)
-        answers: Sequence[Answer | Exception] = stage
-        return answers
-
-    def _in_time(self, stage: _Stage, judge: Callable[[], Any]) -> list[Judged | Exception] | None:
-        future = self._ready()[stage.number].submit(contextvars.copy_context().run, judge)
-        try:
-            judged: list[Judged | Exception] = future.result(stage.seconds)
-        except FutureTimeoutError:
-            future.cancel()  # where it has not begun
-            return None
-        return judged
-
-    @override
-    async def _ascore_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
-        stages = self._stages(requests)
-        done, stage = advance(stages)
-        while not done:
-            try:
-                judged = await asyncio.wait_for(stage.reranker._ajudge_many(stage.inputs, stage.configs), stage.seconds)
-            except asyncio.TimeoutError:
-                judged = None
-            done, stage = advance(stages, judged)
-        answers: Sequence[Answer | Exception] = stage
-        return answers
-
-    def _stages(self, requests: Sequence[ScoreRequest]) -> Generator[_Stage, list[Judged | Exception] | None, Any]:
-        """Yields what to ask, is sent what came of it (None where it was too late), returns the answers."""
+    def _stages(self, requests: Sequence[ScoreRequest]) -> Generator[Stage, Outcomes, list[Answer | Exception]]:
         end = None if self.deadline is None else time.monotonic() + self.deadline
         shares = self.shares or [1.0] * len(self.rerankers)
         answers: list[Answer | Exception] = [RerankKitError("No stage was asked.")] * len(requests)
@@ -165,9 +101,9 @@ class FallbackReranker(CombiningReranker):
             if end is not None:
                 seconds = max(0.001, end - time.monotonic()) * shares[number] / sum(shares[number:])
             asked = [requests[position] for position in open_]
-            judged = yield _Stage(
+            judged = yield Stage(
                 number,
-                _hurried(reranker, seconds),
+                hurried(reranker, seconds),
                 [as_input(one) for one in asked],
                 [one.config for one in asked],
                 seconds,
@@ -186,25 +122,6 @@ class FallbackReranker(CombiningReranker):
                 break
             _logger.warning("%s failed for %d of %d queries.", reranker._label(), len(open_), len(asked))
         return answers
-
-
-@dataclass(frozen=True)
-class _Stage:
-    """What to ask, and for how many seconds at most."""
-
-    number: int
-    reranker: Reranker
-    inputs: list[RerankInput]
-    configs: list[RunnableConfig | None]
-    seconds: float | None
-
-
-def _hurried(reranker: Reranker, seconds: float | None) -> Reranker:
-    """The reranker, told the deadline if it can be."""
-    if seconds is None or "deadline" not in reranker.call_options:
-        return reranker
-    own = getattr(reranker, "deadline", None)
-    return reranker._with({"deadline": seconds if own is None else min(own, seconds)})
 
 
 def _failure(reranker: Reranker, error: Exception) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from langchain_core.runnables import ConfigurableField, RunnableLambda, Runnable
 from pydantic import ValidationError
 
 from langchain_rerankkit import FunctionReranker, Reranker, ScoreError
-from langchain_rerankkit.records import encodable
+from langchain_rerankkit.records import DetailedScores, encodable
 
 
 class LengthReranker(Reranker):
@@ -236,3 +236,21 @@ def test_configurable_fields():
     found = reranker.invoke({"query": "q", "documents": documents}, {"configurable": {"top_n": 1}})
     assert [document.page_content for document in found] == ["ccc"]
     assert len(reranker.invoke({"query": "q", "documents": documents})) == 3
+
+
+@given(st.lists(st.tuples(st.floats(-1, 1) | st.just(math.nan), st.sampled_from(["kept", "dropped", "unjudged"]))))
+def test_what_a_backend_drops_is_left_out_and_all_else_is_kept(answers):
+    class Dropping(Reranker):
+        def _score(self, query, texts):
+            marked = {what: {n for n, (_, w) in enumerate(answers) if w == what} for what in ("dropped", "unjudged")}
+            return DetailedScores([score for score, _ in answers], [{}] * len(texts), **marked)
+
+    given_documents = [Document(page_content=f"text {n}", id=str(n)) for n in range(len(answers))]
+    reranker = Dropping(on_nan="last")
+    found = reranker.invoke({"query": "q", "documents": given_documents})
+    kept = {str(n) for n, (_, what) in enumerate(answers) if what != "dropped"}
+    assert {document.id for document in found} == kept
+    assert {document.metadata["rerank"]["status"] for document in found} <= {"ok", "unjudged", "not finite"}
+    assert [d.id for d in found[:2]] == [
+        d.id for d in reranker.invoke({"query": "q", "documents": given_documents}, top_n=2)
+    ]

@@ -27,7 +27,7 @@ from langchain_rerankkit import (
 from langchain_rerankkit.demo import load_demo
 from langchain_rerankkit.evaluation.calibration.calibrate import Calibration, calibrate
 from langchain_rerankkit.evaluation.calibration.thresholds import Pairs
-from langchain_rerankkit.evaluation.model_id import _NOT_THE_MODEL, model_id
+from langchain_rerankkit.model_id import _NOT_THE_MODEL, model_id
 from langchain_rerankkit.lexical import TermStatistics
 from langchain_rerankkit.records import DetailedScores
 
@@ -417,7 +417,7 @@ def test_the_model_id_holds_no_secret_and_no_address():
 def test_the_model_id_of_all_processes_is_the_same():
     code = """
 from langchain_rerankkit import LexicalReranker
-from langchain_rerankkit.evaluation.model_id import model_id
+from langchain_rerankkit.model_id import model_id
 print(model_id(LexicalReranker.from_texts(["a river", "a bridge and a river"], document_text=["title", "year"])))
 """
     ids = {

@@ -291,7 +291,7 @@ def test_secrets_as_plain_text_are_not_written(tmp_path):
 
 
 def test_chains_are_known_again_in_another_process(tmp_path):
-    from langchain_rerankkit.evaluation.model_id import settings
+    from langchain_rerankkit.model_id import settings
 
     def chain():
         return (RunnableLambda(str.strip) | RETRIEVER).with_retry()

@@ -17,6 +17,7 @@ from langchain_rerankkit import (
     Reranker,
     ScoreError,
 )
+from langchain_rerankkit.records import DetailedScores
 from langchain_rerankkit.testing import FixedRetriever, RerankerTests
 from tests.hosted import hosted
 from tests.rerank_fakes import FAKES
@@ -239,7 +240,7 @@ def test_late_threads_neither_pile_up_nor_starve_the_next_stage():
     with ThreadPoolExecutor(100) as threads:
         results = list(threads.map(lambda _: reranker.invoke(INPUT), range(100)))
     assert {result[0].metadata["rerank"]["stage"] for result in results} == {2}
-    assert len(reranker._ready()[0]._threads) < 100
+    assert len(reranker._ready()[0].threads._threads) < 100
     reranker.close()
 
 
@@ -249,3 +250,17 @@ def test_forty_at_the_same_time_are_not_late_for_it():
         results = list(threads.map(lambda _: reranker.invoke(INPUT), range(40)))
     assert {result[0].metadata["rerank"]["stage"] for result in results} == {1}
     reranker.close()
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_a_stage_drops_stays_dropped(asynchronous):
+    class Dropping(Reranker):
+        def _score(self, query, texts):
+            return DetailedScores(
+                [float(n) for n in range(len(texts))], [{}] * len(texts), dropped={0, 3}, unjudged={1}
+            )
+
+    reranker = FallbackReranker([Broken(), Dropping()])
+    found = asyncio.run(reranker.ainvoke(INPUT)) if asynchronous else reranker.invoke(INPUT)
+    assert [(d.id, d.metadata["rerank"]["status"]) for d in found] == [("2", "ok"), ("1", "unjudged")]
+    assert {d.metadata["rerank"]["stage"] for d in found} == {2}
