@@ -6,6 +6,7 @@
      ├─ ScoreError(ValueError)            a backend broke the contract: wrong count, not finite
      ├─ OrderError(ValueError)            a language model's answer is not an order
      ├─ EndpointError(OSError)            a rerank endpoint failed, refused, or answered something else
+     ├─ ConfigError(ValueError)           a configuration of a reranker is wrong, or says what it may not
      ├─ IndexFormatError(ValueError)      a saved index is foreign, damaged or was tampered with
      └─ DatasetError(ValueError)          an evaluation file is wrong: file, line and field
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 __all__ = [
+    "ConfigError",
     "DatasetError",
     "EndpointError",
     "IndexFormatError",
@@ -127,6 +129,23 @@ class EndpointError(RerankKitError, OSError):
 
 class IndexFormatError(RerankKitError, ValueError):
     """A saved index is not one of ours, is damaged, or does not match its checksum."""
+
+
+class ConfigError(RerankKitError, ValueError):
+    """A configuration of a reranker is wrong, or says what it may not.
+
+    Args:
+        message: What is wrong and what to do about it; without values, which may be secret.
+        file: The file, where there is one.
+        field: Where in the configuration: ``"rerankers[1].top_n"``.
+    """
+
+    def __init__(self, message: str, *, file: str | Path | None = None, field: str = "") -> None:
+        self.message = message
+        self.file = None if file is None else str(file)
+        self.field = field
+        where = ", ".join(filter(None, (self.file, field)))
+        super().__init__(f"{where}: {message}" if where else message)
 
 
 class DatasetError(RerankKitError, ValueError):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 import langchain_rerankkit
-from langchain_rerankkit.cli import evaluating, models, reranking
+from langchain_rerankkit.cli import evaluating, models, reranking, tuning
 from langchain_rerankkit.errors import MissingExtraError, RerankKitError, mistakes
 
 __all__ = ["main"]
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
     reranking.add_commands(commands)
     evaluating.add_commands(commands)
+    tuning.add_commands(commands)
     models.add_commands(commands)
     return parser
 

@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.documents import BaseDocumentCompressor
-from langchain_core.runnables import Runnable
-
 from langchain_rerankkit._optional import require
-from langchain_rerankkit.cli.specs import RERANKERS, assignment, find, make_reranker, value_of
-from langchain_rerankkit.embedded.embeddings import EmbeddedEmbeddings
-from langchain_rerankkit.lexical import TermStatistics
-from langchain_rerankkit.rerankers.embedded import EmbeddedReranker
-from langchain_rerankkit.rerankers.lexical import LexicalReranker
-from langchain_rerankkit.vectorstores.faiss import FAISS
+from langchain_rerankkit.cli.specs import add_allow
+from langchain_rerankkit.cli.systems import DATASETS, SYSTEMS, Systems, read_dataset
 
 if TYPE_CHECKING:
-    from langchain_rerankkit.evaluation.datasets.dataset import Dataset
     from langchain_rerankkit.evaluation.report import EvaluationReport, SystemResult
 
-__all__ = ["add_commands"]
-
-_CANDIDATES = 100  # of a question
-_SYSTEMS = f"""A system is NAME=SPEC or SPEC alone. The first one is the baseline; rerankers reorder what it finds. SPEC is
-  a file                    a TREC run, such as runs/bm25.trec
-  faiss[,k=100]             a FAISS store of the dataset's corpus with the embedded model
-  a reranker[,field=value]  {", ".join(RERANKERS)}; as in cross-encoder,model=./model,top_n=10
-  package.module:object     a retriever, a reranker, or a class of one, of your own (found from the current folder)
-"""
-
+__all__ = ["add_commands", "show"]
 
 _OF_AN_EVALUATION = (
     *("metric", "gold", "match", "relevance", "empty", "identity"),
@@ -50,15 +32,15 @@ def add_commands(commands: Any) -> None:
             name,
             help=what,
             description=f"{what[0].upper()}{what[1:]}.",
-            epilog=_SYSTEMS,
+            epilog=SYSTEMS,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         parser.add_argument(
             "dataset",
-            help="a folder (questions.jsonl, or BEIR's layout), a .jsonl, .csv, .tsv or .xlsx file, ir_datasets:NAME, or a "
-            "report that --json wrote, which needs no systems",
+            help=f"{DATASETS}, or a report that --json wrote, which needs no systems",
         )
         parser.add_argument("systems", nargs="*", metavar="SYSTEM", help="see below")
+        add_allow(parser)
         parser.add_argument("--metric", action="append", default=[], help="such as ndcg@10; again for more")
         parser.add_argument("--gold", choices=("auto", "documents", "answers"), default="auto", help="what to judge by")
         parser.add_argument("--match", choices=("words", "regex", "number"), help="judge by answers, matched so")
@@ -93,10 +75,10 @@ def _run(options: argparse.Namespace) -> int:
         parse_metrics(metric for _, metric, _ in limits)  # a mistake is better said before everything is asked
     _check_outputs(options)
     report = _report(options, [metric for _, metric, _ in limits])
-    _show(report)
+    show(report)
     if options.compare:
         print()
-        _show(report.compare(options.baseline))
+        show(report.compare(options.baseline))
     if options.json:
         report.save(options.json)
     if options.csv:
@@ -147,13 +129,13 @@ def _report(options: argparse.Namespace, needed: list[str]) -> EvaluationReport:
             msg = f"A saved report is finished: {said} belong to an evaluation, which needs systems."
             raise ValueError(msg)
         return EvaluationReport.load(options.dataset)
-    dataset = _dataset(options.dataset)
-    store = _Store(dataset)
+    dataset = read_dataset(options.dataset)
+    make = Systems(dataset, options.allow)
     if options.sample is not None:
         dataset = dataset.sample(options.sample)
     systems: dict[str, Any] = {}
     for text in options.systems:
-        name, system = _system(text, store)
+        name, system = make.named(text)
         if name in systems:
             msg = f"Two systems are called {name!r}: write NAME=SPEC."
             raise ValueError(msg)
@@ -177,71 +159,6 @@ def _report(options: argparse.Namespace, needed: list[str]) -> EvaluationReport:
     )
 
 
-def _dataset(text: str) -> Dataset:
-    from langchain_rerankkit.evaluation.datasets.dataset import Dataset
-
-    scheme, _, name = text.partition(":")
-    if scheme == "ir_datasets":
-        return Dataset.from_ir_datasets(name, corpus=True)
-    return Dataset.load(text)
-
-
-def _system(text: str, store: _Store) -> tuple[str, Any]:
-    name, sign, spec = text.partition("=")
-    if not sign or not name or set(name) & set(",:/"):  # the sign of a field's value, or of a path
-        name, spec = text, text
-    if Path(spec).is_file():
-        return (Path(spec).name if name == spec else name), Path(spec)
-    kind, *assignments = spec.split(",")
-    fields = {field: value_of(value) for field, value in map(assignment, assignments)}
-    if kind == "faiss":
-        return name, store.get().as_retriever(search_kwargs={"k": fields.get("k", _CANDIDATES)})
-    if kind == "embedded" and store.pays:
-        return name, EmbeddedReranker.from_store(store.get(), **fields)
-    if kind == "lexical" and store.dataset.corpus:
-        texts = (document.page_content for document in store.dataset.corpus)
-        return name, LexicalReranker(statistics=TermStatistics.from_texts(texts), **fields)
-    if kind in RERANKERS:
-        return name, make_reranker(kind, fields)
-    if ":" not in kind and set(kind) & set("/."):
-        msg = f"There is no such file: {kind}"
-        raise ValueError(msg)
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - what is there is the user's own
-    try:
-        found = find(kind)
-    finally:
-        sys.path.pop(0)
-    if fields and not isinstance(found, type):
-        msg = f"Fields are for classes; {kind} is an object."
-        raise ValueError(msg)
-    system = found(**fields) if isinstance(found, type) else found
-    if not isinstance(system, (BaseDocumentCompressor, Runnable)):
-        msg = f"{kind!r} is a {type(system).__name__}; a system is a retriever or a reranker."
-        raise TypeError(msg)
-    return name, system
-
-
-class _Store:
-    """A FAISS store of the dataset's corpus with the embedded model, made once and where it is asked for."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-        self._made: FAISS | None = None
-
-    @property
-    def pays(self) -> bool:
-        """Whether it takes less to embed the corpus than the candidates of every question."""
-        return self._made is not None or 0 < len(self.dataset.corpus) < _CANDIDATES * len(self.dataset.questions)
-
-    def get(self) -> FAISS:
-        if self._made is None:
-            if not self.dataset.corpus:
-                msg = "The dataset has no corpus to search: give a run or a retriever of your own as the first system."
-                raise ValueError(msg)
-            self._made = FAISS.from_documents(list(self.dataset.corpus), EmbeddedEmbeddings())
-        return self._made
-
-
 def _limit(text: str) -> tuple[str, str, float]:
     what, _, value = text.rpartition("=")  # there may be others in a metric's name
     name, _, metric = what.rpartition(":")
@@ -252,7 +169,7 @@ def _limit(text: str) -> tuple[str, str, float]:
         raise ValueError(msg) from error
 
 
-def _show(shown: Any) -> None:
+def show(shown: Any) -> None:
     """For a person with rich where it is installed, for a file or another program as Markdown."""
     if sys.stdout.isatty():
         try:

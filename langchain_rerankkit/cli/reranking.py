@@ -13,7 +13,7 @@ from typing import Any
 
 from langchain_core.documents import Document
 
-from langchain_rerankkit.cli.specs import RERANKERS, assignment, make_reranker, value_of
+from langchain_rerankkit.cli.specs import RERANKERS, add_allow, assignment, make_reranker, value_of
 from langchain_rerankkit.errors import DatasetError
 
 __all__ = ["add_commands"]
@@ -30,10 +30,9 @@ def add_commands(commands: Any) -> None:
     rerank.add_argument("query", help="the question")
     rerank.add_argument("file", nargs="?", default="-", help="passages; standard input by default")
     which = rerank.add_mutually_exclusive_group()
-    which.add_argument(
-        "--reranker", default="embedded", help=f"{', '.join(RERANKERS)}, or package.module:Class of your own"
-    )
+    which.add_argument("--reranker", default="embedded", metavar="SPEC", help=RERANKERS)
     _add_endpoint(rerank, which)
+    add_allow(rerank)
     rerank.add_argument("--model", help="model name or folder, for rerankers that take one")
     rerank.add_argument("--top-n", type=int, help="how many to keep")
     rerank.add_argument("--min-score", type=float, help="lowest score to keep")
@@ -91,14 +90,18 @@ def _doctor(options: argparse.Namespace) -> None:
 
 
 def _rerank(options: argparse.Namespace) -> None:
+    from langchain_rerankkit.rerankers.hosted import HostedReranker
+
     fields = {"model": options.model, "top_n": options.top_n, "min_score": options.min_score}
     if options.provider:
         fields |= _endpoint(options)
     elif options.base_url or options.api_key_env or options.param or options.option:
         msg = "--base-url, --api-key-env, --param and --option need --provider."
         raise ValueError(msg)
-    spec = "hosted" if options.provider else options.reranker
-    reranker = make_reranker(spec, {name: value for name, value in fields.items() if value is not None})
+    said = {name: value for name, value in fields.items() if value is not None}
+    reranker = (
+        HostedReranker(**said) if options.provider else make_reranker(options.reranker, said, allow=options.allow)
+    )
     if options.file == "-":
         documents = list(_documents(sys.stdin, options.format, None))
     else:

@@ -2,41 +2,79 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
+from collections.abc import Collection, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from langchain_rerankkit.base import Reranker
+from langchain_rerankkit.config import load_reranker, read_config
+from langchain_rerankkit.config.kinds import KINDS
+from langchain_rerankkit.config.specs import is_spec
 
-__all__ = ["RERANKERS", "assignment", "find", "make_reranker", "value_of"]
+__all__ = ["RERANKERS", "add_allow", "assignment", "find", "is_config", "make", "make_reranker", "value_of"]
 
-RERANKERS = {
-    "embedded": "langchain_rerankkit:EmbeddedReranker",
-    "lexical": "langchain_rerankkit:LexicalReranker",
-    "cross-encoder": "langchain_rerankkit:CrossEncoderReranker",
-    "hosted": "langchain_rerankkit:HostedReranker",
-    "flashrank": "langchain_rerankkit:FlashRankReranker",
-    "seq2seq": "langchain_rerankkit:Seq2SeqReranker",
-    "rankllm": "langchain_rerankkit:RankLLMReranker",
-}
+RERANKERS = f"""KIND[:MODEL][?FIELD=VALUE&FIELD=VALUE…] as in cross-encoder:./model?top_n=10 (KIND is one of {", ".join(KINDS)}), \
+a configuration.toml, or package.module:Class[?FIELD=VALUE…] of your own"""
 
 
-def make_reranker(spec: str, fields: dict[str, Any]) -> Reranker:
+def add_allow(parser: argparse.ArgumentParser) -> None:
+    """Add the option that lets a file say more."""
+    parser.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="FIELD",
+        help="let a configuration file set a field that reaches out, reads or writes, such as base_url; again for more",
+    )
+
+
+def make_reranker(spec: str, fields: Mapping[str, Any], *, allow: Collection[str] = (), **objects: Any) -> Reranker:
     """Make a reranker.
 
     Args:
-        spec: A name of `RERANKERS`, or ``package.module:Class``.
-        fields: What it is made with.
+        spec: See `RERANKERS`.
+        fields: Other fields, which go before those that it says.
+        allow: Names of fields that a configuration file may say besides.
+        **objects: What `load_reranker` gives to those that need it.
 
     Raises:
-        TypeError: If it is something else.
+        ConfigError: If it is a configuration and wrong.
+        TypeError: If it is something else than a reranker.
         ValueError: If it cannot be found.
     """
-    kind = find(RERANKERS.get(spec, spec))
-    if not (isinstance(kind, type) and issubclass(kind, Reranker)):
+    if is_config(spec):
+        # Who types a line knows where it leads; who was given a file may not.
+        config = {**read_config(spec), **fields} if fields else spec
+        return load_reranker(config, allow="all" if is_spec(spec) else allow, **objects)
+    found = make(spec, fields)
+    if not isinstance(found, Reranker):
         msg = f"{spec!r} is not a Reranker class."
         raise TypeError(msg)
-    return kind(**fields)
+    return found
+
+
+def is_config(spec: str) -> bool:
+    """Whether it is a line or file of a configuration, and not an object of the user's own."""
+    return is_spec(spec) or spec.endswith(".toml") or ":" not in spec
+
+
+def make(spec: str, fields: Mapping[str, Any]) -> Any:
+    """What ``package.module:name?field=value`` names; a class is called with the fields.
+
+    Raises:
+        ValueError: If it cannot be found, or there are fields for something else than a class.
+    """
+    path, mark, query = spec.partition("?")
+    said = [assignment(part) for part in query.split("&")] if mark else []
+    fields = {**{name: value_of(unquote(value)) for name, value in said}, **fields}
+    found = find(path)
+    if fields and not isinstance(found, type):
+        msg = f"Fields are for classes; {path} is an object."
+        raise ValueError(msg)
+    return found(**fields) if isinstance(found, type) else found
 
 
 def find(spec: str) -> Any:
@@ -46,12 +84,9 @@ def find(spec: str) -> Any:
         ValueError: If it cannot be found.
     """
     module, _, name = spec.partition(":")
-    if not name:
-        msg = f"Unknown reranker {spec!r}: choose one of {', '.join(RERANKERS)}, or package.module:Class."
-        raise ValueError(msg)
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         msg = f"{spec!r} cannot be imported: {error}"
         raise ValueError(msg) from error
 

@@ -56,7 +56,7 @@ def test_a_run_file_and_a_reranker(capsys, dataset):
 
 def test_what_is_written_can_be_read_again(capsys, dataset, tmp_path):
     first = run(
-        capsys, "evaluate", dataset, f"first={HERE}:RETRIEVER", f"{LONGEST},top_n=2", "--metric", "mrr",
+        capsys, "evaluate", dataset, f"first={HERE}:RETRIEVER", f"{LONGEST}?top_n=2", "--metric", "mrr",
         "--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv",
     ).out  # fmt: skip
     report = EvaluationReport.load(tmp_path / "r.json")
@@ -80,9 +80,9 @@ def test_compare_says_what_can_be_claimed(capsys, dataset):
 
 
 def test_the_dataset_may_be_searched_with_the_embedded_model(capsys, dataset):
-    said = run(capsys, "evaluate", dataset, "faiss,k=2", "lexical", "embedded,top_n=1", "--metric", "hit@1").out
-    assert "| faiss,k=2 " in said
-    assert "| embedded,top_n=1 " in said
+    said = run(capsys, "evaluate", dataset, "faiss?k=2", "lexical", "embedded?top_n=1", "--metric", "hit@1").out
+    assert "| faiss?k=2 " in said
+    assert "| embedded?top_n=1 " in said
 
 
 def test_one_page_is_written(capsys, dataset, tmp_path):
@@ -144,8 +144,9 @@ def test_answers_are_kept_and_gone_on_from(capsys, dataset, tmp_path):
         (["missing.module:Thing"], "cannot be imported"),
         ([f"{HERE}:DOCUMENTS"], "is a dict"),
         ([f"{HERE}:RETRIEVER", f"{HERE}:RETRIEVER"], "Two systems are called"),
-        (["faiss,k"], "is not NAME=VALUE"),
-        ([f"{HERE}:RETRIEVER", f"{HERE}:LongestFirst,topn=3"], "topn"),
+        (["faiss?k"], "is not NAME=VALUE"),
+        (["faiss?n=3"], "takes a number k"),
+        ([f"{HERE}:RETRIEVER", f"{HERE}:LongestFirst?topn=3"], "topn"),
     ],
 )
 def test_mistakes_are_said_in_a_sentence(capsys, dataset, systems, why):
@@ -156,5 +157,5 @@ def test_help_says_what_a_system_is(capsys):
     with pytest.raises(SystemExit):
         main(["evaluate", "--help"])
     said = capsys.readouterr().out
-    assert "cross-encoder,model=./model,top_n=10" in said
+    assert "cross-encoder:./model?top_n=10" in said
     assert "--fail-under" in said

@@ -495,6 +495,17 @@ def test_a_pushed_dataset_comes_back_as_it_was(langsmith, client):
     assert Dataset.from_langsmith("rivers", client=client) == DATASET
 
 
+def test_aspects_are_pushed_come_back_and_count(langsmith, client):
+    aspects = {"flow": {"nile": 1, "ganges": 1}, "source": {"lake": 2}}
+    dataset = Dataset((Question("1", "Rivers?", aspects=aspects),), name="aspects")
+    push_dataset(dataset, client)
+    assert Dataset.from_langsmith("aspects", client=client) == dataset
+    rate = row_evaluator(["coverage@2"])
+    outputs, reference = {"documents": ["nile", "ganges", "lake"]}, {"documents": {"nile": 1}, "aspects": aspects}
+    (found,) = rate(outputs, reference)["results"]
+    assert found["score"] == 0.5
+
+
 def test_a_large_dataset_is_pushed_in_pieces(langsmith, client, monkeypatch):
     monkeypatch.setattr(uploads, "_CHUNK", 100)
     questions = tuple(Question(f"q{n}", f"Question {n}?", documents={"nile": 1}) for n in range(201))

@@ -1,0 +1,125 @@
+"""From a reranker to the configuration that makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import langchain_rerankkit
+from langchain_rerankkit._optional import require
+from langchain_rerankkit.base import Reranker
+from langchain_rerankkit.config.kinds import KINDS, at, check_plain, class_of, never
+from langchain_rerankkit.errors import ConfigError
+
+__all__ = ["reranker_config", "save_reranker"]
+
+_NAMES = {name: kind for kind, name in KINDS.items()}
+
+
+def reranker_config(reranker: Reranker, *, without: Collection[str] = ()) -> dict[str, Any]:
+    """The configuration that `load_reranker` makes the same reranker of: a dict of plain data.
+
+    Args:
+        reranker: A reranker of this package.
+        without: Names of fields to leave out, of members too, where a configuration cannot hold them: what will be given
+            when it is loaded, such as ``{"statistics", "store"}``, and keys that the environment will hold.
+
+    Returns:
+        ``type`` and the fields that are not at their default.
+
+    Raises:
+        ConfigError: If it is a class of your own, or a field holds what a configuration cannot.
+    """
+    return _config(reranker, frozenset(without))
+
+
+def save_reranker(reranker: Reranker, path: str | Path, *, without: Collection[str] = (), comment: str = "") -> Path:
+    """Write a reranker as a TOML file, whole or not at all; `load_reranker` makes the same one of it.
+
+    Args:
+        reranker: A reranker of this package.
+        path: The file.
+        without: See `reranker_config`.
+        comment: What to say at its head, in one or more lines.
+
+    Raises:
+        ConfigError: If the reranker cannot be written.
+        MissingExtraError: If tomli-w is not installed.
+    """
+    config = _for_toml(_config(reranker, frozenset(without)))
+    try:
+        body: str = require("tomli_w", extra="config").dumps(config)
+        head = "".join(f"# {_printable(line)}".rstrip() + "\n" for line in comment.splitlines())
+        content = f"{head}\n{body}".encode() if head else body.encode()
+    except (TypeError, UnicodeEncodeError) as error:
+        msg = f"TOML cannot hold this reranker ({error})."
+        raise ConfigError(msg, file=path) from error
+    path = Path(path)
+    draft = path.with_name(f".{path.name}-{uuid4().hex}")
+    try:
+        draft.write_bytes(content)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
+
+
+def _config(reranker: Reranker, without: frozenset[str]) -> dict[str, Any]:
+    kind = _NAMES.get(type(reranker).__name__)
+    if kind is None or type(reranker) is not class_of(kind):
+        msg = f"A configuration names rerankers of this package, and {type(reranker).__name__} is none of {', '.join(KINDS)}."
+        raise ConfigError(msg)
+    config: dict[str, Any] = {"type": kind}
+    for field, about in type(reranker).model_fields.items():
+        value = getattr(reranker, field)
+        default = about.get_default(call_default_factory=True, validated_data={})
+        if type(value) is type(default) and value == default:
+            continue
+        with at(field):
+            plain = _plain(value, without)
+            refused = never(kind, field, plain)
+            if refused is not None and field in without:
+                continue
+            if refused is not None:
+                msg = f"{refused} To write the rest, leave it out: without={{{field!r}}}."
+                raise ConfigError(msg)
+            check_plain(plain)
+        config[field] = plain
+    return config
+
+
+def _plain(value: Any, without: frozenset[str]) -> Any:
+    """Rerankers as their configurations, tuples as lists; what is no data stays as it is, to be refused."""
+    if isinstance(value, Reranker):
+        return _config(value, without)
+    if type(value) is langchain_rerankkit.EmbeddedEmbeddings:
+        return "embedded"
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one, without) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one, without) for one in value]
+    return value
+
+
+def _for_toml(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The same without None, which TOML lacks: the text ``"null"`` stands for it where a field can be None."""
+    said: dict[str, Any] = {}
+    for field, value in config.items():
+        if value == "null":
+            msg = "The text 'null' stands for nothing at all in a file, so it cannot be written."
+            raise ConfigError(msg, field=field)
+        inner = value if isinstance(value, list) else [value]
+        if value is None:
+            said[field] = "null"
+        elif any(isinstance(one, Mapping) and "type" in one for one in inner):
+            tables = [_for_toml(one) for one in inner]
+            said[field] = tables if isinstance(value, list) else tables[0]
+        else:
+            said[field] = value
+    return said
+
+
+def _printable(line: str) -> str:
+    return "".join(character if character.isprintable() else "\ufffd" for character in line)
