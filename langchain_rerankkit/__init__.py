@@ -81,9 +81,9 @@ if TYPE_CHECKING:
     )
     from langchain_rerankkit.rerankers.rankllm import RankLLMReranker
     from langchain_rerankkit.rerankers.seq2seq import Seq2SeqReranker
+    from langchain_rerankkit.retrievers.bm25 import BM25Retriever
     from langchain_rerankkit.retrievers.fusion import FusionRetriever
     from langchain_rerankkit.retrievers.parents import ParentRetriever
-    from langchain_rerankkit.retrievers.bm25 import BM25Retriever
     from langchain_rerankkit.retrievers.reranked import ContextualCompressionRetriever
     from langchain_rerankkit.tuning.report import Tuning
     from langchain_rerankkit.tuning.tune import tune

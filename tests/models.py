@@ -24,10 +24,11 @@ def vocabulary() -> list[str]:
     return [*SPECIAL, *dict.fromkeys([*WORDS, *letters, *(f"##{letter}" for letter in letters), ".", "?"])]
 
 
-def make_tokenizer():
+def make_tokenizer(more=()):
+    """WordPiece over `vocabulary` and more words."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-    words = {word: number for number, word in enumerate(vocabulary())}
+    words = {word: number for number, word in enumerate([*vocabulary(), *more])}
     tokenizer = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -62,11 +63,17 @@ def make_bert(labels: int = 1, *, hidden: int = 32, layers: int = 2, heads: int 
 
 def save_cross_encoder(folder: Path, labels: int = 1, **shape: float) -> Path:
     """A folder as transformers and sentence-transformers save it."""
-    from transformers import PreTrainedTokenizerFast
 
     make_bert(labels, **shape).save_pretrained(folder)
+    save_tokenizer(folder)
+    return folder
+
+
+def save_tokenizer(folder: Path, more=()):
+    from transformers import PreTrainedTokenizerFast
+
     PreTrainedTokenizerFast(
-        tokenizer_object=make_tokenizer(),
+        tokenizer_object=make_tokenizer(more),
         model_max_length=512,
         pad_token="[PAD]",
         unk_token="[UNK]",
@@ -75,7 +82,125 @@ def save_cross_encoder(folder: Path, labels: int = 1, **shape: float) -> Path:
         mask_token="[MASK]",
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],  # as BERT's own
     ).save_pretrained(folder)
+
+
+LATE_INTERACTION = {"query": "[unused0] ", "document": "[unused1] ", "query_length": 32, "document_length": 60}
+
+
+def save_late_interaction(
+    folder: Path, layout="sentence-transformers", *, dimensions=16, seed=0, similarity=None, expansion=True, **shape
+) -> Path:
+    """A model of the ColBERT family with random weights, as people's checkpoints come.
+
+    Args:
+        folder: Where to.
+        layout: ``"sentence-transformers"``, ``"pylate"`` (before it used sentence-transformers' own encoder) or
+            ``"stanford"`` (one network with the last layer in it).
+        dimensions: Of a vector.
+        seed: Of the weights.
+        similarity: ``"meanmaxsim"`` for a model trained with means.
+        expansion: Whether queries are filled up with ``[MASK]``.
+        **shape: Of the encoder: hidden_size, num_hidden_layers, num_attention_heads, intermediate_size, and what else its
+            configuration takes.
+    """
+    import torch
+    from safetensors.torch import save_file
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(seed)
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    markers = ("[unused0]", "[unused1]", ",")
+    words = len(vocabulary()) + len(markers)
+    shape = {"initializer_range": 0.2, "vocab_size": words, "pad_token_id": 0} | small | shape
+    bert = BertModel(BertConfig(**shape)).eval()
+    linear = torch.nn.Linear(shape["hidden_size"], dimensions, bias=False)
+    names = LATE_INTERACTION
+    punctuation = [".", ",", "?"]
+    if layout == "stanford":
+        bert.save_pretrained(folder)
+        weights = {f"bert.{name}": values.contiguous() for name, values in bert.state_dict().items()}
+        save_file({**weights, "linear.weight": linear.weight.detach()}, folder / "model.safetensors", {"format": "pt"})
+        config = json.loads((folder / "config.json").read_text()) | {"architectures": ["HF_ColBERT"]}
+        (folder / "config.json").write_text(json.dumps(config))
+        metadata = {
+            "query_token_id": names["query"].strip(),
+            "doc_token_id": names["document"].strip(),
+            "query_maxlen": names["query_length"],
+            "doc_maxlen": names["document_length"],
+            "attend_to_mask_tokens": False,
+            "mask_punctuation": True,
+        }
+        (folder / "artifact.metadata").write_text(json.dumps(metadata))
+    elif layout == "pylate":
+        bert.save_pretrained(folder)
+        (folder / "1_Dense").mkdir()
+        dense = {"in_features": shape["hidden_size"], "out_features": dimensions, "bias": False}
+        dense["activation_function"] = "torch.nn.modules.linear.Identity"
+        save_file({"linear.weight": linear.weight.detach()}, folder / "1_Dense" / "model.safetensors")
+        settings = {
+            "1_Dense/config.json": dense,
+            "modules.json": [
+                {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+                {"idx": 1, "name": "1", "path": "1_Dense", "type": "pylate.models.Dense.Dense"},
+            ],
+            "sentence_bert_config.json": {"max_seq_length": names["document_length"], "do_lower_case": False},
+            "config_sentence_transformers.json": {
+                "model_type": "ColBERT",
+                "query_prefix": names["query"],
+                "document_prefix": names["document"],
+                "query_length": names["query_length"],
+                "document_length": names["document_length"],
+                "attend_to_expansion_tokens": False,
+                "skiplist_words": punctuation,
+                "do_query_expansion": expansion,
+                "similarity_fn_name": "MaxSim",
+            },
+        }
+        for name, content in settings.items():
+            (folder / name).write_text(json.dumps(content))
+    else:
+        bert.save_pretrained(folder / "bert")
+        save_tokenizer(folder / "bert", markers)
+        _multi_vector_encoder(folder / "bert", linear, punctuation, similarity, expansion=expansion).save_pretrained(
+            str(folder)
+        )
+    if layout != "sentence-transformers":
+        save_tokenizer(folder, markers)
     return folder
+
+
+def _multi_vector_encoder(bert: Path, linear, punctuation, similarity, *, expansion):
+    import torch
+    from sentence_transformers import MultiVectorEncoder
+    from sentence_transformers.base.modules import Dense, Normalize, Transformer
+    from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+
+    names = LATE_INTERACTION
+    lengths = (
+        {"query_expansion": {"strategy": "fixed", "length": names["query_length"]}}
+        if expansion
+        else {"query_length": names["query_length"]}
+    )
+    dense = Dense(
+        linear.in_features,
+        linear.out_features,
+        bias=False,
+        activation_function=torch.nn.Identity(),
+        init_weight=linear.weight.detach(),
+        module_input_name="token_embeddings",
+    )
+    return MultiVectorEncoder(
+        modules=[
+            Transformer(str(bert), document_length=names["document_length"], **lengths),
+            dense,
+            MultiVectorMask(skiplist_words=punctuation),
+            Normalize(module_input_name="token_embeddings"),
+        ],
+        # Plain words, so that they are tokens of a tokenizer that knows no markers.
+        prompts={"query": "which ", "document": "the "},
+        similarity_fn_name=similarity,
+        device="cpu",
+    )
 
 
 def save_flashrank(folder: Path, labels: int = 1, file: str = FLASHRANK_FILE, **shape: float) -> Path:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_rerankkit._optional import require
 from langchain_rerankkit.cli.specs import add_allow
 from langchain_rerankkit.cli.systems import DATASETS, SYSTEMS, Systems, read_dataset
+from langchain_rerankkit.embedded.embeddings import EmbeddedEmbeddings
 
 if TYPE_CHECKING:
     from langchain_rerankkit.evaluation.report import EvaluationReport, SystemResult
@@ -116,7 +117,7 @@ def _named(report: EvaluationReport, name: str) -> SystemResult:
 
 def _report(options: argparse.Namespace, needed: list[str]) -> EvaluationReport:
     from langchain_rerankkit.evaluation.evaluate import evaluate
-    from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS
+    from langchain_rerankkit.evaluation.metrics import DEFAULT_METRICS, parse_metrics
     from langchain_rerankkit.evaluation.report import EvaluationReport
 
     if not options.systems:
@@ -143,10 +144,12 @@ def _report(options: argparse.Namespace, needed: list[str]) -> EvaluationReport:
     if options.baseline is not None and options.baseline not in systems:
         msg = f"The baseline {options.baseline!r} is none of the systems: {', '.join(systems)}."
         raise ValueError(msg)
+    metrics = list(dict.fromkeys([*(options.metric or DEFAULT_METRICS), *needed]))
+    of_texts = any(metric.looks_at == "texts" for metric in parse_metrics(metrics).values())
     return evaluate(
         systems,
         dataset,
-        dict.fromkeys([*(options.metric or DEFAULT_METRICS), *needed]),
+        metrics,
         gold=options.gold,
         match=options.match,
         relevance=options.relevance,
@@ -156,6 +159,7 @@ def _report(options: argparse.Namespace, needed: list[str]) -> EvaluationReport:
         concurrency=options.concurrency,
         run_dir=options.run_dir,
         engine=options.engine,
+        embeddings=EmbeddedEmbeddings() if of_texts else None,
     )
 
 

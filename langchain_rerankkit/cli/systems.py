@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.documents import BaseDocumentCompressor
+from langchain_core.retrievers import BaseRetriever, RetrieverLike
 from langchain_core.runnables import Runnable
 
 from langchain_rerankkit.base import Reranker
@@ -17,6 +18,8 @@ from langchain_rerankkit.config.kinds import KINDS, argument, class_of
 from langchain_rerankkit.config.loading import members, read_config
 from langchain_rerankkit.embedded.embeddings import EmbeddedEmbeddings
 from langchain_rerankkit.lexical import TermStatistics
+from langchain_rerankkit.retrievers.bm25 import BM25Retriever
+from langchain_rerankkit.retrievers.fusion import FusionRetriever
 from langchain_rerankkit.vectorstores.faiss import FAISS
 
 if TYPE_CHECKING:
@@ -25,10 +28,13 @@ if TYPE_CHECKING:
 __all__ = ["DATASETS", "SYSTEMS", "Systems", "read_dataset"]
 
 _CANDIDATES = 100  # of a question
+_RETRIEVERS = ("bm25", "faiss", "hybrid")
 DATASETS = "a folder (questions.jsonl, or BEIR's layout), a .jsonl, .csv, .tsv or .xlsx file, or ir_datasets:NAME"
 SYSTEMS = f"""A system is NAME=SPEC or SPEC alone. The first one is the baseline; rerankers reorder what it finds. SPEC is
   a file                 a TREC run, such as runs/bm25.trec, or a reranker's configuration.toml
-  faiss[?k=100]          a FAISS store of the dataset's corpus with the embedded model
+  bm25[?k=100]           a search of the dataset's corpus by words
+  faiss[?k=100]          a FAISS store of it with the embedded model
+  hybrid[?k=100]         both, fused by z-scores
   a reranker             {RERANKERS}
   package.module:object  a retriever, a reranker, or a class of one, of your own (found from the current folder)
 Rerankers that count words or embed know the dataset's corpus, where it has one.
@@ -57,6 +63,7 @@ class Systems:
         self._dataset = dataset
         self._allow = allow
         self._store: FAISS | None = None
+        self._words: BM25Retriever | None = None
 
     def named(self, text: str) -> tuple[str, Any]:
         """Name and system of ``NAME=SPEC``, or of a spec alone."""
@@ -67,12 +74,12 @@ class Systems:
             name = Path(spec).name if name == spec else name
             return name, self.reranker(spec) if spec.endswith(".toml") else Path(spec)
         kind, _, query = spec.partition("?")
-        if kind == "faiss":
+        if kind in _RETRIEVERS:
             field, k = assignment(query) if query else ("k", str(_CANDIDATES))
             if field != "k" or not k.isdecimal():
-                msg = f"faiss takes a number k, as in faiss?k={_CANDIDATES}, and nothing else."
+                msg = f"{kind} takes a number k, as in {kind}?k={_CANDIDATES}, and nothing else."
                 raise ValueError(msg)
-            return name, self._faiss().as_retriever(search_kwargs={"k": int(k)})
+            return name, self._retriever(kind, int(k))
         if ":" not in kind and set(kind) & set("/."):
             msg = f"There is no such file: {kind}"
             raise ValueError(msg)
@@ -118,12 +125,22 @@ class Systems:
         """Whether it takes less to embed the corpus than the candidates of every question."""
         return self._store is not None or 0 < len(self._dataset.corpus) < _CANDIDATES * len(self._dataset.questions)
 
+    def _retriever(self, kind: str, k: int) -> BaseRetriever:
+        if not self._dataset.corpus:
+            msg = "The dataset has no corpus to search: give a run or a retriever of your own as the first system."
+            raise ValueError(msg)
+        if kind == "faiss":
+            return self._faiss().as_retriever(search_kwargs={"k": k})
+        if kind == "bm25":
+            if self._words is None:
+                self._words = BM25Retriever.from_documents(self._dataset.corpus)
+            return self._words.model_copy(update={"k": k})
+        parts: list[RetrieverLike] = [self._retriever("bm25", k), self._retriever("faiss", k)]
+        return FusionRetriever(retrievers=parts, names=["bm25", "faiss"], method="z-score", k=k)
+
     def _faiss(self) -> FAISS:
         """A FAISS store of the dataset's corpus with the embedded model, made once and where it is asked for."""
         if self._store is None:
-            if not self._dataset.corpus:
-                msg = "The dataset has no corpus to search: give a run or a retriever of your own as the first system."
-                raise ValueError(msg)
             self._store = FAISS.from_documents(list(self._dataset.corpus), EmbeddedEmbeddings())
         return self._store
 

@@ -129,6 +129,7 @@ ALLOWED = {
         "inference",
         "lexical",
         "rerankers",
+        "retrievers",
         "tuning",
         "vectorstores",
         "",

@@ -27,8 +27,8 @@ from langchain_rerankkit import (
 from langchain_rerankkit.demo import load_demo
 from langchain_rerankkit.evaluation.calibration.calibrate import Calibration, calibrate
 from langchain_rerankkit.evaluation.calibration.thresholds import Pairs
-from langchain_rerankkit.model_id import _NOT_THE_MODEL, model_id
 from langchain_rerankkit.lexical import TermStatistics
+from langchain_rerankkit.model_id import _NOT_THE_MODEL, model_id
 from langchain_rerankkit.records import DetailedScores
 
 

@@ -85,6 +85,13 @@ def test_the_dataset_may_be_searched_with_the_embedded_model(capsys, dataset):
     assert "| embedded?top_n=1 " in said
 
 
+def test_the_dataset_may_be_searched_by_words_and_by_both(capsys, dataset):
+    said = run(capsys, "evaluate", dataset, "bm25?k=1", "faiss?k=2", "hybrid?k=2", "--metric", "ild@2").out
+    assert "| bm25?k=1 " in said
+    assert "| hybrid?k=2 " in said
+    assert "ild@2" in said
+
+
 def test_one_page_is_written(capsys, dataset, tmp_path):
     run(
         capsys,
