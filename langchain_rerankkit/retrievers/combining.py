@@ -38,18 +38,21 @@ class CombiningRetriever(BaseRetriever):
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
     @abstractmethod
-    def _find_many(self, questions: list[str], configs: list[RunnableConfig], **kwargs: Any) -> Sequence[Found]:
+    def _find_many(
+        self, questions: list[str], configs: list[RunnableConfig], k: int | None, **kwargs: Any
+    ) -> Sequence[Found]:
         """Documents for each question, best first, or the error that fails it alone.
 
         Args:
             questions: The questions.
             configs: Configuration of each question's run, for the parts: their runs nest in it.
-            kwargs: What the caller gave beside ``k``, for the parts.
+            k: How many documents are wanted of each; more are cut off.
+            kwargs: What else the caller gave, for the parts.
         """
 
     @abstractmethod
     def _afind_many(
-        self, questions: list[str], configs: list[RunnableConfig], **kwargs: Any
+        self, questions: list[str], configs: list[RunnableConfig], k: int | None, **kwargs: Any
     ) -> Awaitable[Sequence[Found]]:
         """The same, asynchronously."""
 
@@ -75,7 +78,7 @@ class CombiningRetriever(BaseRetriever):
     ) -> list[Document]:
         cut = self._cut(k)
         config = patch_config(_given.get(), callbacks=run_manager.get_child())
-        (found,) = self._find_many([query], [config], **kwargs)
+        (found,) = self._find_many([query], [config], cut, **kwargs)
         if isinstance(found, Exception):
             raise found
         return found[:cut]
@@ -86,7 +89,7 @@ class CombiningRetriever(BaseRetriever):
     ) -> list[Document]:
         cut = self._cut(k)
         config = patch_config(_given.get(), callbacks=run_manager.get_child())
-        (found,) = await self._afind_many([query], [config], **kwargs)
+        (found,) = await self._afind_many([query], [config], cut, **kwargs)
         if isinstance(found, Exception):
             raise found
         return found[:cut]
@@ -105,7 +108,7 @@ class CombiningRetriever(BaseRetriever):
         cut = self._cut(k)
 
         def run(questions: list[str], config: list[RunnableConfig]) -> list[Any]:
-            return [_outputs(found, cut) for found in self._find_many(questions, config, **kwargs)]
+            return [_outputs(found, cut) for found in self._find_many(questions, config, cut, **kwargs)]
 
         answers = self._batch_with_config(
             run,  # type: ignore[arg-type]
@@ -129,7 +132,7 @@ class CombiningRetriever(BaseRetriever):
         cut = self._cut(k)
 
         async def run(questions: list[str], config: list[RunnableConfig]) -> list[Any]:
-            return [_outputs(found, cut) for found in await self._afind_many(questions, config, **kwargs)]
+            return [_outputs(found, cut) for found in await self._afind_many(questions, config, cut, **kwargs)]
 
         answers = await self._abatch_with_config(
             run,  # type: ignore[arg-type]

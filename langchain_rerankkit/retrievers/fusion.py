@@ -95,7 +95,9 @@ class FusionRetriever(CombiningRetriever):
         return get_unique_config_specs(spec for retriever in self.retrievers for spec in retriever.config_specs)
 
     @override
-    def _find_many(self, questions: list[str], configs: list[RunnableConfig], **kwargs: Any) -> list[Found]:
+    def _find_many(
+        self, questions: list[str], configs: list[RunnableConfig], k: int | None, **kwargs: Any
+    ) -> list[Found]:
         def ask(retriever: RetrieverLike, configs: list[RunnableConfig]) -> list[Found]:
             try:
                 return _found(retriever.batch(questions, configs, return_exceptions=True, **kwargs))
@@ -107,7 +109,9 @@ class FusionRetriever(CombiningRetriever):
         return self._fuse_many(lists)
 
     @override
-    async def _afind_many(self, questions: list[str], configs: list[RunnableConfig], **kwargs: Any) -> list[Found]:
+    async def _afind_many(
+        self, questions: list[str], configs: list[RunnableConfig], k: int | None, **kwargs: Any
+    ) -> list[Found]:
         async def ask(retriever: RetrieverLike, configs: list[RunnableConfig]) -> list[Found]:
             try:
                 return _found(await retriever.abatch(questions, configs, return_exceptions=True, **kwargs))

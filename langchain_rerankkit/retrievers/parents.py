@@ -80,13 +80,17 @@ class ParentRetriever(CombiningRetriever):
         return self.base_retriever.config_specs
 
     @override
-    def _find_many(self, questions: list[str], configs: list[RunnableConfig], **kwargs: Any) -> list[Found]:
+    def _find_many(
+        self, questions: list[str], configs: list[RunnableConfig], k: int | None, **kwargs: Any
+    ) -> list[Found]:
         found: Sequence[Any] = self.base_retriever.batch(questions, configs, return_exceptions=True, **kwargs)
         keys = self._keys(found)
         return self._expand_many(found, dict(zip(keys, self.docstore.mget(keys), strict=True)))
 
     @override
-    async def _afind_many(self, questions: list[str], configs: list[RunnableConfig], **kwargs: Any) -> list[Found]:
+    async def _afind_many(
+        self, questions: list[str], configs: list[RunnableConfig], k: int | None, **kwargs: Any
+    ) -> list[Found]:
         found: Sequence[Any] = await self.base_retriever.abatch(questions, configs, return_exceptions=True, **kwargs)
         keys = self._keys(found)
         return self._expand_many(found, dict(zip(keys, await self.docstore.amget(keys), strict=True)))

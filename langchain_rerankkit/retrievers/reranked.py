@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
-from langchain_core.documents import BaseDocumentCompressor, Document
-from langchain_core.retrievers import BaseRetriever, RetrieverLike
+from langchain_core.documents import BaseDocumentCompressor
+from langchain_core.retrievers import RetrieverLike
 from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import patch_config
-from pydantic import ConfigDict, Field
+from langchain_core.runnables.config import get_executor_for_config
+from langchain_core.runnables.utils import ConfigurableFieldSpec
 from typing_extensions import override
 
 from langchain_rerankkit.base import Reranker
-from langchain_rerankkit.records import RerankInput, documents_of
+from langchain_rerankkit.records import RerankInput
+from langchain_rerankkit.retrievers.combining import CombiningRetriever, Found
 
 __all__ = ["ContextualCompressionRetriever"]
 
 
-class ContextualCompressionRetriever(BaseRetriever):
+class ContextualCompressionRetriever(CombiningRetriever):
     """Retrieves candidates with one retriever and reranks them.
 
     The same arguments as langchain-classic's class of this name, on langchain-core alone. `batch` retrieves for all
@@ -33,135 +34,68 @@ class ContextualCompressionRetriever(BaseRetriever):
     """Where candidates come from. Let it return more than you keep: with four candidates and ``top_n=4`` there is
     nothing to choose from."""
 
-    k: int | None = Field(default=None, ge=1)
-    """How many documents to return; by default whatever the compressor keeps. Also ``invoke(question, k=…)``."""
-
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+    @property
+    @override
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        return self.base_retriever.config_specs
 
     @override
-    def _get_relevant_documents(
-        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None, **kwargs: Any
-    ) -> list[Document]:
-        k = self._cut(k)
-        config: RunnableConfig = {"callbacks": run_manager.get_child()}
-        documents = self.base_retriever.invoke(query, config, **kwargs)
-        if isinstance(self.base_compressor, Reranker):
-            return self.base_compressor.invoke({"query": query, "documents": documents}, config, **_options(k))
-        if not documents:
-            return []
-        return list(self.base_compressor.compress_documents(documents, query, run_manager.get_child()))[:k]
+    def _find_many(
+        self, questions: list[str], configs: list[RunnableConfig], k: int | None, **kwargs: Any
+    ) -> list[Found]:
+        found: Sequence[Any] = self.base_retriever.batch(questions, configs, return_exceptions=True, **kwargs)
+        pending, compressor = _retrieved(questions, found), self.base_compressor
+        inputs, of_inputs = list(pending.values()), [configs[position] for position in pending]
+        reranked: Sequence[Any]
+        if isinstance(compressor, Reranker):
+            reranked = compressor.batch(inputs, of_inputs, return_exceptions=True, **_options(k))
+        else:
+
+            def compress(given: RerankInput, config: RunnableConfig) -> Found:
+                try:
+                    return list(compressor.compress_documents(given["documents"], given["query"], config["callbacks"]))
+                except Exception as error:  # noqa: BLE001 - fails its question alone
+                    return error
+
+            with get_executor_for_config(configs[0]) as threads:
+                reranked = list(threads.map(compress, inputs, of_inputs))
+        return _merged(found, dict(zip(pending, reranked, strict=True)))
 
     @override
-    async def _aget_relevant_documents(
-        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int | None = None, **kwargs: Any
-    ) -> list[Document]:
-        k = self._cut(k)
-        config: RunnableConfig = {"callbacks": run_manager.get_child()}
-        documents = await self.base_retriever.ainvoke(query, config, **kwargs)
-        if isinstance(self.base_compressor, Reranker):
-            return await self.base_compressor.ainvoke({"query": query, "documents": documents}, config, **_options(k))
-        if not documents:
-            return []
-        return list(await self.base_compressor.acompress_documents(documents, query, run_manager.get_child()))[:k]
+    async def _afind_many(
+        self, questions: list[str], configs: list[RunnableConfig], k: int | None, **kwargs: Any
+    ) -> list[Found]:
+        found: Sequence[Any] = await self.base_retriever.abatch(questions, configs, return_exceptions=True, **kwargs)
+        pending, compressor = _retrieved(questions, found), self.base_compressor
+        inputs, of_inputs = list(pending.values()), [configs[position] for position in pending]
+        reranked: Sequence[Any]
+        if isinstance(compressor, Reranker):
+            reranked = await compressor.abatch(inputs, of_inputs, return_exceptions=True, **_options(k))
+        else:
 
-    @override
-    def batch(
-        self,
-        inputs: list[str],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        k: int | None = None,
-        **kwargs: Any | None,
-    ) -> list[list[Document]]:
-        """Retrieve for all questions, then rerank all candidates in one pass, with one traced run each."""
-        compressor = self.base_compressor
-        if not isinstance(compressor, Reranker):
-            return super().batch(inputs, config, return_exceptions=return_exceptions, k=k, **kwargs)
-        cut = self._cut(k)
+            async def compress(given: RerankInput, config: RunnableConfig) -> Found:
+                try:
+                    documents, query = given["documents"], given["query"]
+                    return list(await compressor.acompress_documents(documents, query, config["callbacks"]))
+                except Exception as error:  # noqa: BLE001 - fails its question alone
+                    return error
 
-        def run(
-            questions: list[str], run_manager: list[Any], config: list[RunnableConfig]
-        ) -> list[dict[str, list[Document]] | Exception]:
-            configs = _children(config, run_manager)
-            found: Sequence[Any] = self.base_retriever.batch(questions, configs, return_exceptions=True, **kwargs)
-            pending = _retrieved(questions, found)
-            reranked: Sequence[Any] = compressor.batch(
-                list(pending.values()), [configs[i] for i in pending], return_exceptions=True, **_options(cut)
-            )
-            return _merged(found, dict(zip(pending, reranked, strict=True)))
-
-        answers = self._batch_with_config(
-            run,  # type: ignore[arg-type]
-            inputs,
-            config,
-            return_exceptions=return_exceptions,
-            run_type="retriever",
-        )
-        return [documents_of(answer) for answer in answers]
-
-    @override
-    async def abatch(
-        self,
-        inputs: list[str],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        k: int | None = None,
-        **kwargs: Any | None,
-    ) -> list[list[Document]]:
-        compressor = self.base_compressor
-        if not isinstance(compressor, Reranker):
-            return await super().abatch(inputs, config, return_exceptions=return_exceptions, k=k, **kwargs)
-        cut = self._cut(k)
-
-        async def run(
-            questions: list[str], run_manager: list[Any], config: list[RunnableConfig]
-        ) -> list[dict[str, list[Document]] | Exception]:
-            configs = _children(config, run_manager)
-            found: Sequence[Any] = await self.base_retriever.abatch(
-                questions, configs, return_exceptions=True, **kwargs
-            )
-            pending = _retrieved(questions, found)
-            reranked: Sequence[Any] = await compressor.abatch(
-                list(pending.values()), [configs[i] for i in pending], return_exceptions=True, **_options(cut)
-            )
-            return _merged(found, dict(zip(pending, reranked, strict=True)))
-
-        answers = await self._abatch_with_config(
-            run,  # type: ignore[arg-type]
-            inputs,
-            config,
-            return_exceptions=return_exceptions,
-            run_type="retriever",
-        )
-        return [documents_of(answer) for answer in answers]
-
-    def _cut(self, k: int | None) -> int | None:
-        if k is not None and k < 1:
-            msg = f"k must be at least 1, not {k}."
-            raise ValueError(msg)
-        return self.k if k is None else k
+            reranked = await asyncio.gather(*map(compress, inputs, of_inputs))
+        return _merged(found, dict(zip(pending, reranked, strict=True)))
 
 
 def _options(k: int | None) -> dict[str, Any]:
     return {} if k is None else {"top_n": k}
 
 
-def _children(configs: list[RunnableConfig], run_managers: list[Any]) -> list[RunnableConfig]:
-    return [patch_config(c, callbacks=m.get_child()) for c, m in zip(configs, run_managers, strict=True)]
-
-
 def _retrieved(questions: Sequence[str], found: Sequence[Any]) -> dict[int, RerankInput]:
-    """What to rerank, by position; questions whose retrieval failed are left out."""
+    """What to rerank, by position; questions for which nothing was found, or retrieval failed, are left out."""
     return {
         position: {"query": question, "documents": documents}
         for position, (question, documents) in enumerate(zip(questions, found, strict=True))
-        if not isinstance(documents, Exception)
+        if not isinstance(documents, Exception) and documents
     }
 
 
-def _merged(found: Sequence[Any], reranked: dict[int, Any]) -> list[dict[str, list[Document]] | Exception]:
-    """In the shape that runs of retrievers have in traces."""
-    answers = [reranked.get(position, error) for position, error in enumerate(found)]
-    return [answer if isinstance(answer, Exception) else {"documents": answer} for answer in answers]
+def _merged(found: Sequence[Any], reranked: dict[int, Found]) -> list[Found]:
+    return [reranked.get(position, documents) for position, documents in enumerate(found)]

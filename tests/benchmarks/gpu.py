@@ -17,10 +17,13 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from langchain_rerankkit import CrossEncoderReranker, LateInteractionReranker
+from langchain_rerankkit.ranking import kendall_tau
 from tests.benchmarks.late_interaction import DIMENSIONS, MINILM, QUERY, TOKENS, passages
 
-# Raw scores are sums of 32 cosines, or logits. In full precision a GPU only adds in another order; bf16 has 8 bits.
-TOLERANCE = {"fp32": 2e-3, "bf16": 0.25}
+# In full precision a GPU only adds in another order. bf16 has 8 bits: scores of random weights lie close together, so the
+# order of pairs is what is looked at (Kendall's tau).
+LARGEST_DIFFERENCE = 2e-3
+LEAST_AGREEMENT = 0.85
 
 
 def models(folder: Path):
@@ -47,13 +50,11 @@ def raw_scores(reranker, texts: list[str]) -> list[float]:
     return [line.raw_score for line in sorted(reranker.rank(QUERY, texts), key=lambda line: line.previous_rank)]
 
 
-def report(what: str, found: list[float], expected: list[float], tolerance: float) -> bool:
+def report(what: str, found: list[float], expected: list[float], *, exact: bool) -> bool:
     apart = max(abs(one - other) for one, other in zip(found, expected, strict=True))
-    spread = statistics.pstdev(expected)
-    right = apart <= tolerance
-    print(
-        f"{'ok  ' if right else 'FAIL'} {what}: at most {apart:.1e} apart, deviation of scores {spread:.2f}", flush=True
-    )
+    tau = kendall_tau(found, expected)
+    right = apart <= LARGEST_DIFFERENCE if exact else tau >= LEAST_AGREEMENT
+    print(f"{'ok  ' if right else 'FAIL'} {what}: at most {apart:.1e} apart, Kendall's tau {tau:.3f}", flush=True)
     return right
 
 
@@ -63,16 +64,17 @@ def same_scores(makers, device: str, store: Path) -> bool:
     right = []
     for name, make in makers.items():
         expected = raw_scores(make("cpu", "fp32"), texts)
-        for precision, tolerance in TOLERANCE.items():
+        for precision in ("fp32", "bf16"):
             found = raw_scores(make(device, precision), texts)
-            right.append(report(f"{name}, {device} {precision} against cpu fp32", found, expected, tolerance))
+            what = f"{name}, {device} {precision} against cpu fp32"
+            right.append(report(what, found, expected, exact=precision == "fp32"))
     make = makers["late interaction"]
     make(device, "bf16", store=store).encode_documents(texts)
     reader = make("cpu", "fp32", store=store)
     right.append(all(line.details.get("stored") for line in reader.rank(QUERY, texts)))
     expected = raw_scores(make("cpu", "fp32"), texts)
     found = raw_scores(reader, texts)
-    right.append(report(f"vectors stored by {device} in bf16, read by cpu", found, expected, TOLERANCE["bf16"]))
+    right.append(report(f"vectors stored by {device} in bf16, read by cpu", found, expected, exact=False))
     return all(right)
 
 

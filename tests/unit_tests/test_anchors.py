@@ -26,7 +26,8 @@ def test_bm25_and_its_ceiling_are_as_published(data_folder, name):
     assert round(report["BM25"].ceiling["ndcg@10"], 3) == ceiling
 
 
-@pytest.mark.parametrize("name", ["noveleval", pytest.param("anthropic-docs", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["noveleval", "anthropic-docs"])
 def test_the_embedded_reranker_stands_beside_it(data_folder, name):
     dataset = Dataset.load(data_folder / name)
     store = FAISS.from_documents(list(dataset.corpus), EmbeddedEmbeddings())  # each document is read once

@@ -135,7 +135,6 @@ def test_row_9_memory_grows_with_the_candidates(flashrank_folder):
         return int(out.stdout) / 1024
 
     theirs, ours = peak("theirs"), peak("ours")
-    assert theirs > 300
     assert ours < theirs / 4
     assert ours < 150, "bounded by the token budget, not by the candidates"
 

@@ -7,6 +7,7 @@ from tests.langsmith_server import serve_langsmith
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+SLOW = {"choosing_a_reranker"}
 QUIET = {
     "RERANKKIT_PROGRESS": "0",
     "TQDM_DISABLE": "1",  # LangSmith's bar
@@ -17,6 +18,11 @@ nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+each_notebook_run = pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.slow) if path.stem in SLOW else path for path in NOTEBOOKS],
+    ids=lambda path: path.stem,
+)
 jupyters_own = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
@@ -52,7 +58,7 @@ def pictures(notebook):
     return sum("image/png" in output.get("data", {}) for output in outputs(notebook))
 
 
-@each_notebook
+@each_notebook_run
 @jupyters_own
 def test_a_notebook_runs_from_start_to_end_and_shows_what_is_stored(path, monkeypatch):
     with serve_langsmith() as langsmith:

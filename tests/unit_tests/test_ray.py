@@ -36,6 +36,8 @@ pytestmark = [
     # What Ray warns of itself about is not ours.
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
     pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
+    pytest.mark.filterwarnings("ignore:unclosed file .*ray-data:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:Exception ignored in. .*ray-data:pytest.PytestUnraisableExceptionWarning"),
 ]
 
 WORDS = ["river", "delta", "lake", "sea", "rain", "cloud", "ice", "snow"]
@@ -97,6 +99,7 @@ def comparable(pairs):
     return found
 
 
+@pytest.mark.slow
 def test_an_evaluation_on_ray_equals_the_local_one(nodes, tmp_path):
     dataset = Dataset(
         tuple(Question(f"q{i}", f"Which {word}?", documents={f"d{i}": 1}) for i, word in enumerate(WORDS * 2)), CORPUS
