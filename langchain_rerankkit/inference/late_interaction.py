@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from langchain_rerankkit._optional import require
 from langchain_rerankkit.errors import ModelNotFoundError
-from langchain_rerankkit.inference.models import ModelFiles, is_offline
+from langchain_rerankkit.inference.models import TORCH_FILES, ModelFiles, is_offline
 from langchain_rerankkit.inference.shared import shared
 from langchain_rerankkit.inference.token_encoder import TokenEncoder
 from langchain_rerankkit.inference.torch import dtype_of, fastest
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from langchain_rerankkit.inference.models import Precision
 
 __all__ = ["load_token_encoder"]
-
-_FILES = ["*.safetensors", "*.json", "*.txt", "*.jinja", "*.model", "*.metadata"]
 
 
 def load_token_encoder(
@@ -93,7 +91,7 @@ def _fetched(model: str, revision: str | None, cache_dir: str | None, *, local_f
                 model,
                 revision=revision,
                 cache_dir=cache_dir,
-                allow_patterns=[*_FILES, *(["*.py"] if code else [])],
+                allow_patterns=[*TORCH_FILES, *(["*.py"] if code else [])],
                 ignore_patterns=["onnx/*", "openvino/*"],
                 local_files_only=local_files_only or is_offline(),
             )

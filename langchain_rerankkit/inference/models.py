@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MANIFEST",
+    "TORCH_FILES",
     "Format",
     "ModelFiles",
     "Precision",
@@ -34,6 +35,9 @@ Format = Literal["onnx", "openvino"]
 
 MANIFEST = "rerankkit-manifest.json"
 """Beside a model's files: where they are from, and the SHA-256 of each."""
+
+TORCH_FILES = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model", "*.metadata")
+"""What sentence-transformers reads of a model: weights that are no pickles, settings, vocabularies, templates."""
 
 _SETTINGS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json")
 _INT8 = re.compile(r"q?u?int8|quantized|_q$", re.IGNORECASE)
@@ -262,14 +266,13 @@ def prefetch(
             )
             source, commit = found.folder, found.revision
         else:
-            patterns = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.jinja", "*.model"]
             try:
                 source = Path(
                     hub.snapshot_download(
                         model,
                         revision=revision,
                         cache_dir=cache_dir,
-                        allow_patterns=patterns,
+                        allow_patterns=list(TORCH_FILES),
                         ignore_patterns=["onnx/*", "openvino/*"],
                         local_files_only=is_offline(),
                     )
@@ -359,8 +362,8 @@ def _listing(folder: Path) -> list[str]:
 
 
 def _for_torch(names: Iterable[str]) -> list[str]:
-    """What sentence-transformers reads of a model: weights that are no pickles, settings, vocabularies, templates."""
-    endings = {".safetensors", ".json", ".txt", ".jinja", ".model"}
+    """The names of `TORCH_FILES` among others."""
+    endings = {PurePosixPath(pattern).suffix for pattern in TORCH_FILES}
     return [
         name
         for name in names

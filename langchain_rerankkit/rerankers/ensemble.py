@@ -33,7 +33,8 @@ class EnsembleReranker(CombiningReranker):
     """One factor per reranker; all 1 by default."""
 
     method: FusionMethod = "z-score"
-    """How scores become comparable: ``"z-score"``, ``"min-max"`` or ``"rrf"`` (reciprocal ranks)."""
+    """How scores become comparable: ``"z-score"``, ``"min-max"``, ``"rrf"`` (reciprocal ranks), or ``"sum"`` where they
+    are already."""
 
     first_stage_weight: float = 0.0
     """Factor of the first stage's score; 0 leaves it out. With ``method="rrf"`` its order is used and no score is
