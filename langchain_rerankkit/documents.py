@@ -45,9 +45,12 @@ def make_documents(texts: Iterable[str], metadatas: Metadatas, ids: Ids) -> list
         )
         for text, metadata, id_ in zip(texts, metadatas, ids, strict=True)
     ]
-    if len({document.id for document in documents}) < len(documents):
-        msg = "An id comes twice."
-        raise ValueError(msg)
+    seen: set[str | None] = set()
+    for document in documents:
+        if document.id in seen:
+            msg = f"An id comes twice: {document.id!r}."
+            raise ValueError(msg)
+        seen.add(document.id)
     return documents
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FusionMethod",
     "best_first",
+    "check_weights",
     "fuse",
     "fuse_rankings",
     "kendall_tau",
@@ -18,6 +19,7 @@ __all__ = [
     "reciprocal_ranks",
     "scores_from_order",
     "sigmoid",
+    "with_floor",
     "z_scores",
 ]
 
@@ -193,15 +195,34 @@ def _comparable(scores: list[float], method: FusionMethod, k: int) -> list[float
     return values if method == "sum" or any(values) else [1.0] * len(scores)
 
 
+def check_weights(weights: Sequence[float], count: int) -> None:
+    """Refuse what cannot be the weights of so many lists.
+
+    Raises:
+        ValueError: If there are more or fewer, one is negative or not finite, or all are 0.
+    """
+    if len(weights) != count:
+        msg = f"{count} lists need as many weights, got {len(weights)}."
+        raise ValueError(msg)
+    if count and not (any(weights) and all(0 <= weight < math.inf for weight in weights)):
+        msg = "Weights must be finite and not negative, and one of them above 0."
+        raise ValueError(msg)
+
+
+def with_floor(scores: Mapping[_Key, float]) -> dict[_Key, float]:
+    """What nobody judged, or whose score is not finite, counts as the worst that was judged."""
+    floor = min((score for score in scores.values() if math.isfinite(score)), default=0.0)
+    return {key: score if math.isfinite(score) else floor for key, score in scores.items()}
+
+
 def _factors(method: str, weights: Sequence[float] | None, count: int) -> list[float]:
     if method not in _NORMALISERS:
         msg = f"Unknown fusion method {method!r}; choose one of {sorted(_NORMALISERS)}."
         raise ValueError(msg)
-    factors = [1.0] * count if weights is None else list(weights)
-    if len(factors) != count:
-        msg = f"{count} score lists need as many weights, got {len(factors)}."
-        raise ValueError(msg)
-    return factors
+    if weights is None:
+        return [1.0] * count
+    check_weights(weights, count)
+    return list(weights)
 
 
 def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float:

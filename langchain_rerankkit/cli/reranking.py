@@ -117,6 +117,7 @@ def _rerank(options: argparse.Namespace) -> None:
             "id": line.document.id,
             "text": line.document.page_content,
             "metadata": line.document.metadata,
+            "rerank": line.details,
         }
         print(json.dumps(row, ensure_ascii=False))
 

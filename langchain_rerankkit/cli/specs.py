@@ -5,19 +5,22 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
+import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import unquote
 
 from langchain_rerankkit.base import Reranker
-from langchain_rerankkit.config import load_reranker, read_config
 from langchain_rerankkit.config.kinds import KINDS
+from langchain_rerankkit.config.loading import Give, read_config
+from langchain_rerankkit.config.loading import make as make_of_config
 from langchain_rerankkit.config.specs import is_spec
 
 __all__ = ["RERANKERS", "add_allow", "assignment", "find", "is_config", "make", "make_reranker", "value_of"]
 
 RERANKERS = f"""KIND[:MODEL][?FIELD=VALUE&FIELD=VALUE…] as in cross-encoder:./model?top_n=10 (KIND is one of {", ".join(KINDS)}), \
-a configuration.toml, or package.module:Class[?FIELD=VALUE…] of your own"""
+a configuration.toml, or package.module:Class[?FIELD=VALUE…] of your own, found from the current folder"""
 
 
 def add_allow(parser: argparse.ArgumentParser) -> None:
@@ -31,14 +34,14 @@ def add_allow(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def make_reranker(spec: str, fields: Mapping[str, Any], *, allow: Collection[str] = (), **objects: Any) -> Reranker:
+def make_reranker(spec: str, fields: Mapping[str, Any], *, allow: Collection[str] = (), give: Give | None = None) -> Reranker:
     """Make a reranker.
 
     Args:
         spec: See `RERANKERS`.
         fields: Other fields, which go before those that it says.
         allow: Names of fields that a configuration file may say besides.
-        **objects: What `load_reranker` gives to those that need it.
+        give: Gives objects to those rerankers of a configuration that can use them; nothing by default.
 
     Raises:
         ConfigError: If it is a configuration and wrong.
@@ -48,7 +51,7 @@ def make_reranker(spec: str, fields: Mapping[str, Any], *, allow: Collection[str
     if is_config(spec):
         # Who types a line knows where it leads; who was given a file may not.
         config = {**read_config(spec), **fields} if fields else spec
-        return load_reranker(config, allow="all" if is_spec(spec) else allow, **objects)
+        return make_of_config(config, "all" if is_spec(spec) else allow, give or _nothing)
     found = make(spec, fields)
     if not isinstance(found, Reranker):
         msg = f"{spec!r} is not a Reranker class."
@@ -78,17 +81,21 @@ def make(spec: str, fields: Mapping[str, Any]) -> Any:
 
 
 def find(spec: str) -> Any:
-    """What ``package.module:name`` names.
+    """What ``package.module:name`` names, from the current folder too.
 
     Raises:
         ValueError: If it cannot be found.
     """
     module, _, name = spec.partition(":")
+    folder = os.getcwd()  # noqa: PTH109 - a text, as the path has them
+    sys.path.insert(0, folder)
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         msg = f"{spec!r} cannot be imported: {error}"
         raise ValueError(msg) from error
+    finally:
+        sys.path.remove(folder)
 
 
 def assignment(text: str) -> tuple[str, str]:
@@ -106,3 +113,7 @@ def value_of(text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
+
+
+def _nothing(*_: Any) -> None:
+    """What is given where there is nothing to give."""

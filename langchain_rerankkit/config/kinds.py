@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, get_args
@@ -26,6 +26,7 @@ __all__ = [
     "guarded",
     "holds",
     "main_field",
+    "nearest",
     "never",
 ]
 
@@ -108,7 +109,7 @@ def class_of(kind: Any) -> type[Reranker]:
         ConfigError: If there is no such kind.
     """
     if not isinstance(kind, str) or kind not in KINDS:
-        msg = f"Unknown reranker {kind!r}{_nearest(str(kind), KINDS)} There are {', '.join(KINDS)}."
+        msg = f"Unknown reranker {kind!r}{nearest(str(kind), KINDS)} There are {', '.join(KINDS)}."
         raise ConfigError(msg)
     found: type[Reranker] = getattr(langchain_rerankkit, KINDS[kind])
     return found
@@ -127,7 +128,7 @@ def annotation(kind: str, field: str) -> Any:
     """
     fields = class_of(kind).model_fields
     if field not in fields:
-        msg = f"{kind} has no field {field!r}{_nearest(field, fields)}"
+        msg = f"{kind} has no field {field!r}{nearest(field, fields)}"
         raise ConfigError(msg)
     return fields[field].annotation
 
@@ -196,6 +197,7 @@ def at(place: str) -> Iterator[None]:
         raise ConfigError(error.message, field=place) from error.__cause__
 
 
-def _nearest(name: str, names: Any) -> str:
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name, with the names that it may have been meant to be."""
     close = get_close_matches(name, list(names), n=2)
     return f". Did you mean {' or '.join(map(repr, close))}?" if close else "."

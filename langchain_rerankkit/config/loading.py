@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -31,12 +30,16 @@ from langchain_rerankkit.config.specs import is_spec, parse_spec
 from langchain_rerankkit.errors import ConfigError, mistakes
 from langchain_rerankkit.lexical import TermStatistics
 
-__all__ = ["load_reranker", "members", "read_config"]
+__all__ = ["Give", "load_reranker", "make", "read_config"]
 
 _MOST_BYTES = 1 << 20  # of a file
 
 Config = str | Path | Mapping[str, Any]
 """A line, the path of a TOML file, or a dict."""
+
+Give = Callable[[str, Mapping[str, Any]], Any]
+"""What a program gives to a reranker: of the name of an argument of `load_reranker`, and what the configuration says of that
+reranker, to the object; None where there is none. Called where a reranker can use one, and not before."""
 
 
 def load_reranker(
@@ -92,11 +95,26 @@ def load_reranker(
         OSError: If the file cannot be read.
     """
     objects = {"embeddings": embeddings, "statistics": statistics, "store": store, "chat_model": chat_model}
+    return make(config, allow, lambda argument, _: objects[argument])
+
+
+def make(config: Config, allow: Collection[str] | Literal["all"], give: Give) -> Reranker:
+    """`load_reranker` with objects that are made where they are needed.
+
+    Args:
+        config: See `load_reranker`.
+        allow: See `load_reranker`.
+        give: Gives the objects.
+
+    Raises:
+        ConfigError: As `load_reranker`.
+        MissingExtraError: As `load_reranker`.
+        OSError: If the file cannot be read.
+    """
     allowed = {allow} if isinstance(allow, str) and allow != "all" else allow
-    maker = _Maker(allowed, {name: value for name, value in objects.items() if value is not None})
     found = read_config(config)
     try:
-        return maker.make(found)
+        return _Maker(allowed, give).make(found)
     except RecursionError as error:
         msg = "The configuration is too deep."
         raise ConfigError(msg) from error
@@ -118,22 +136,6 @@ def read_config(config: Config) -> dict[str, Any]:
     if _is_file(config):
         return _read(Path(config))
     return parse_spec(str(config))
-
-
-def members(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The configuration of a reranker and those of all rerankers in it; what is wrong is left for `load_reranker` to say."""
-    found, waiting = [], [config]
-    while waiting:
-        one = waiting.pop()
-        found.append(one)
-        for value in (value for field, value in one.items() if field in {"reranker", "rerankers"}):
-            for inner in value if isinstance(value, (list, tuple)) else [value]:
-                if isinstance(inner, Mapping) and inner.get("type") in KINDS:
-                    waiting.append(inner)
-                elif isinstance(inner, str) and is_spec(inner):
-                    with suppress(ConfigError):
-                        waiting.append(parse_spec(inner))
-    return found
 
 
 def _is_file(config: Config) -> bool:
@@ -160,7 +162,7 @@ class _Maker:
     """What is allowed, and what the program gives."""
 
     allow: Collection[str]
-    objects: Mapping[str, Any]
+    give: Give
 
     def make(self, config: Any, place: str = "") -> Reranker:
         """The reranker at a place of the configuration."""
@@ -178,10 +180,13 @@ class _Maker:
         }
         for name, about in made.model_fields.items():
             given = argument(kind, name)
-            if given is not None and given in self.objects:
-                fields.setdefault(name, self.objects[given])
-            elif given is not None and name not in fields and about.is_required():
-                msg = f"{kind} needs an object of your program: give it as load_reranker(…, {given}=…)."
+            if given is None or name in fields:
+                continue
+            value = self.give(given, fields)
+            if value is not None:
+                fields[name] = value
+            elif about.is_required():
+                msg = f"{kind} needs this: {never(kind, name, None)}"
                 raise ConfigError(msg, field=f"{dot}{name}")
         try:
             return made(**fields)

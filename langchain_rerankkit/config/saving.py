@@ -13,7 +13,7 @@ from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.config.kinds import KINDS, at, check_plain, class_of, never
 from langchain_rerankkit.errors import ConfigError
 
-__all__ = ["reranker_config", "save_reranker"]
+__all__ = ["config_of", "reranker_config", "save_reranker", "write_config"]
 
 _NAMES = {name: kind for kind, name in KINDS.items()}
 
@@ -32,7 +32,7 @@ def reranker_config(reranker: Reranker, *, without: Collection[str] = ()) -> dic
     Raises:
         ConfigError: If it is a class of your own, or a field holds what a configuration cannot.
     """
-    return _config(reranker, frozenset(without))
+    return config_of(reranker, without)[0]
 
 
 def save_reranker(reranker: Reranker, path: str | Path, *, without: Collection[str] = (), comment: str = "") -> Path:
@@ -48,9 +48,24 @@ def save_reranker(reranker: Reranker, path: str | Path, *, without: Collection[s
         ConfigError: If the reranker cannot be written.
         MissingExtraError: If tomli-w is not installed.
     """
-    config = _for_toml(_config(reranker, frozenset(without)))
+    return write_config(reranker_config(reranker, without=without), path, comment)
+
+
+def write_config(config: Mapping[str, Any], path: str | Path, comment: str = "") -> Path:
+    """Write a configuration as a TOML file, whole or not at all.
+
+    Args:
+        config: What `reranker_config` gives.
+        path: The file.
+        comment: See `save_reranker`.
+
+    Raises:
+        ConfigError: If TOML cannot hold it.
+        MissingExtraError: If tomli-w is not installed.
+    """
+    said = _for_toml(config)
     try:
-        body: str = require("tomli_w", extra="config").dumps(config)
+        body: str = require("tomli_w", extra="config").dumps(said)
         head = "".join(f"# {_printable(line)}".rstrip() + "\n" for line in comment.splitlines())
         content = f"{head}\n{body}".encode() if head else body.encode()
     except (TypeError, UnicodeEncodeError) as error:
@@ -66,7 +81,21 @@ def save_reranker(reranker: Reranker, path: str | Path, *, without: Collection[s
     return path
 
 
-def _config(reranker: Reranker, without: frozenset[str]) -> dict[str, Any]:
+def config_of(reranker: Reranker, without: Collection[str]) -> tuple[dict[str, Any], set[str]]:
+    """What `reranker_config` gives, and the names of fields that had to be left out.
+
+    Args:
+        reranker: A reranker of this package.
+        without: See `reranker_config`.
+
+    Raises:
+        ConfigError: As `reranker_config`.
+    """
+    left_out: set[str] = set()
+    return _config(reranker, frozenset(without), left_out), left_out
+
+
+def _config(reranker: Reranker, without: frozenset[str], left_out: set[str]) -> dict[str, Any]:
     kind = _NAMES.get(type(reranker).__name__)
     if kind is None or type(reranker) is not class_of(kind):
         msg = f"A configuration names rerankers of this package, and {type(reranker).__name__} is none of {', '.join(KINDS)}."
@@ -78,9 +107,10 @@ def _config(reranker: Reranker, without: frozenset[str]) -> dict[str, Any]:
         if type(value) is type(default) and value == default:
             continue
         with at(field):
-            plain = _plain(value, without)
+            plain = _plain(value, without, left_out)
             refused = never(kind, field, plain)
             if refused is not None and field in without:
+                left_out.add(field)
                 continue
             if refused is not None:
                 msg = f"{refused} To write the rest, leave it out: without={{{field!r}}}."
@@ -90,16 +120,16 @@ def _config(reranker: Reranker, without: frozenset[str]) -> dict[str, Any]:
     return config
 
 
-def _plain(value: Any, without: frozenset[str]) -> Any:
+def _plain(value: Any, without: frozenset[str], left_out: set[str]) -> Any:
     """Rerankers as their configurations, tuples as lists; what is no data stays as it is, to be refused."""
     if isinstance(value, Reranker):
-        return _config(value, without)
+        return _config(value, without, left_out)
     if type(value) is langchain_rerankkit.EmbeddedEmbeddings:
         return "embedded"
     if isinstance(value, Mapping):
-        return {str(name): _plain(one, without) for name, one in value.items()}
+        return {str(name): _plain(one, without, left_out) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(one, without) for one in value]
+        return [_plain(one, without, left_out) for one in value]
     return value
 
 

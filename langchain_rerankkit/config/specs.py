@@ -9,7 +9,6 @@ else the text itself; a text that would fit as JSON is put in quotes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from functools import cache
 from typing import Any
 from urllib.parse import unquote
@@ -21,7 +20,7 @@ from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.config.kinds import KINDS, annotation, class_of, holds, main_field
 from langchain_rerankkit.errors import ConfigError
 
-__all__ = ["as_spec", "is_spec", "parse_spec"]
+__all__ = ["is_spec", "parse_spec"]
 
 
 def is_spec(text: str) -> bool:
@@ -55,29 +54,6 @@ def parse_spec(spec: str) -> dict[str, Any]:
     return config
 
 
-def as_spec(config: Mapping[str, Any]) -> str:
-    """The line that says what a configuration says; `parse_spec` gives it back.
-
-    Args:
-        config: A dict with ``type`` and fields.
-    """
-    kind = str(config["type"])
-    main = main_field(kind)
-    head, parts = kind, []
-    for field, value in config.items():
-        if field == main and isinstance(value, str):
-            head = f"{kind}:{_escaped(value, '?')}"
-        elif field != "type":
-            said = value if isinstance(value, str) and _is_itself(kind, field, value) else json.dumps(value)
-            parts.append(f"{field}={_escaped(said, '&')}")
-    return "?".join([head, *(["&".join(parts)] if parts else [])])
-
-
-def _is_itself(kind: str, field: str, text: str) -> bool:
-    """Whether a text needs no quotes."""
-    return isinstance(found := _typed(kind, field, text), str) and found == text
-
-
 def _typed(kind: str, field: str, text: str) -> Any:
     wanted = annotation(kind, field)
     try:
@@ -92,7 +68,3 @@ def _typed(kind: str, field: str, text: str) -> Any:
 @cache
 def _adapter(kind: str, field: str) -> TypeAdapter[Any]:
     return TypeAdapter(annotation(kind, field), config=ConfigDict(arbitrary_types_allowed=True))
-
-
-def _escaped(text: str, sign: str) -> str:
-    return text.replace("%", "%25").replace(sign, f"%{ord(sign):02X}")

@@ -92,14 +92,8 @@ class CachedReranker(Reranker):
     where nobody else can tell: for functions, ready clients, and classes of your own."""
 
     def __init__(self, reranker: Reranker | None = None, **fields: Any) -> None:
-        """Make it.
-
-        Args:
-            reranker: The member.
-            **fields: The fields.
-        """
-        if reranker is not None:
-            fields["reranker"] = reranker
+        """Make it of its member and of the other fields."""
+        fields["reranker"] = reranker
         super().__init__(**fields)
 
     @field_validator("path", mode="before")
@@ -113,7 +107,8 @@ class CachedReranker(Reranker):
         if not self.reranker.judges_alone:
             msg = (
                 f"The scores of {type(self.reranker).__name__} depend on the other candidates and cannot be kept. Cache its "
-                "members instead where it has some; give BM25 the statistics of the collection."
+                "members instead, where it has some; where it counts words, give it those of the collection: "
+                "statistics=bm25_retriever.statistics(), or TermStatistics.from_texts(…)."
             )
             raise ValueError(msg)
         if any(isinstance(part, CachedReranker) for part in parts(self.reranker)):

@@ -77,15 +77,9 @@ class CascadeReranker(StagedReranker):
     not_on_members: ClassVar[tuple[str, ...]] = ("min_score", "on_error")
     call_options = Reranker.call_options | {"budget"}
 
-    def __init__(self, rerankers: Sequence[Reranker] | None = None, **fields: Any) -> None:
-        """Make it.
-
-        Args:
-            rerankers: The stages, cheapest first.
-            **fields: The fields.
-        """
-        if rerankers is not None:
-            fields["rerankers"] = rerankers
+    def __init__(self, rerankers: Sequence[Reranker] = (), **fields: Any) -> None:
+        """Make it of its members, in order, and of the other fields."""
+        fields["rerankers"] = rerankers
         super().__init__(**fields)
 
     @model_validator(mode="after")

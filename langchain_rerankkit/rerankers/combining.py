@@ -18,7 +18,7 @@ class CombiningReranker(Reranker):
     """A reranker made of rerankers."""
 
     rerankers: list[Reranker] = Field(min_length=1)
-    """The members. ``top_n``, ``min_score`` and ``on_error`` belong on the whole, not on them."""
+    """The members. What `not_on_members` names belongs on the whole, not on them."""
 
     not_on_members: ClassVar[tuple[str, ...]] = ("top_n", "min_score", "on_error")
     """Fields that members must leave at their default."""

@@ -69,6 +69,11 @@ class DiversityReranker(Reranker):
 
     call_options = Reranker.call_options | {"lambda_mult"}
 
+    def __init__(self, reranker: Reranker | None = None, **fields: Any) -> None:
+        """Make it of its member, if there is one, and of the other fields."""
+        fields["reranker"] = reranker
+        super().__init__(**fields)
+
     @property
     @override
     def scores_are(self) -> Literal["relevance", "rank"]:

@@ -7,11 +7,12 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from typing_extensions import Self, override
 
+from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.errors import ScoreError
-from langchain_rerankkit.ranking import FusionMethod, fuse
+from langchain_rerankkit.ranking import FusionMethod, check_weights, fuse, with_floor
 from langchain_rerankkit.records import Answer, DetailedScores, Judged, ScoreRequest
 from langchain_rerankkit.rerankers.combining import CombiningReranker, as_input, spent
 
@@ -36,12 +37,17 @@ class EnsembleReranker(CombiningReranker):
     """How scores become comparable: ``"z-score"``, ``"min-max"``, ``"rrf"`` (reciprocal ranks), or ``"sum"`` where they
     are already."""
 
-    first_stage_weight: float = 0.0
+    first_stage_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Factor of the first stage's score; 0 leaves it out. With ``method="rrf"`` its order is used and no score is
     needed."""
 
     first_stage_key: str = "relevance_score"
     """Metadata field that holds the first stage's score."""
+
+    def __init__(self, rerankers: Sequence[Reranker] = (), **fields: Any) -> None:
+        """Make it of its members, in order, and of the other fields."""
+        fields["rerankers"] = rerankers
+        super().__init__(**fields)
 
     @property
     @override
@@ -50,9 +56,8 @@ class EnsembleReranker(CombiningReranker):
 
     @model_validator(mode="after")
     def _check_weights(self) -> Self:
-        if self.weights is not None and len(self.weights) != len(self.rerankers):
-            msg = f"{len(self.rerankers)} rerankers need as many weights, got {len(self.weights)}."
-            raise ValueError(msg)
+        if self.weights is not None:
+            check_weights(self.weights, len(self.rerankers))
         return self
 
     @override
@@ -88,7 +93,7 @@ class EnsembleReranker(CombiningReranker):
         return sums
 
     def _sum(self, request: ScoreRequest, score_lists: list[list[float]]) -> list[float]:
-        lists = [_with_floor(scores) for scores in score_lists]
+        lists = [list(with_floor(dict(enumerate(scores))).values()) for scores in score_lists]
         weights = [1.0] * len(lists) if self.weights is None else list(self.weights)
         if self.first_stage_weight:
             lists.append(self._first_stage(request))
@@ -108,9 +113,3 @@ class EnsembleReranker(CombiningReranker):
             )
             raise ScoreError(msg)
         return finite
-
-
-def _with_floor(scores: list[float]) -> list[float]:
-    """A document that a member could not judge counts as the worst that it did judge."""
-    floor = min((score for score in scores if math.isfinite(score)), default=0.0)
-    return [score if math.isfinite(score) else floor for score in scores]

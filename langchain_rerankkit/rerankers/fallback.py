@@ -46,20 +46,11 @@ class FallbackReranker(StagedReranker):
 
     call_options = Reranker.call_options | {"deadline"}
 
-    def __init__(
-        self, rerankers: Sequence[Reranker] | None = None, *, keep_order: bool | None = None, **fields: Any
-    ) -> None:
-        """Make it.
-
-        Args:
-            rerankers: The stages, best first.
-            keep_order: Short for ``on_error``.
-            **fields: The fields.
-        """
-        if rerankers is not None:
-            fields["rerankers"] = rerankers
+    def __init__(self, rerankers: Sequence[Reranker] = (), *, keep_order: bool | None = None, **fields: Any) -> None:
+        """Make it of its stages, best first, and of the other fields; ``keep_order`` is short for ``on_error``."""
         if keep_order is not None:
             fields["on_error"] = "keep_order" if keep_order else "raise"
+        fields["rerankers"] = rerankers
         super().__init__(**fields)
 
     @property

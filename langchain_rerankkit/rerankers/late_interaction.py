@@ -15,6 +15,7 @@ from typing_extensions import Self, override
 
 from langchain_rerankkit._progress import progress
 from langchain_rerankkit.base import Reranker
+from langchain_rerankkit.errors import IndexFormatError
 from langchain_rerankkit.inference.late_interaction import load_token_encoder
 from langchain_rerankkit.inference.models import Precision
 from langchain_rerankkit.inference.shared import release, shared
@@ -68,7 +69,8 @@ class LateInteractionReranker(Reranker):
 
     store: str | None = None
     """A folder that keeps document vectors; by default none are kept. It may hold those of several models and settings,
-    and be shared by threads and processes, but not over a network. To clear it, delete it."""
+    and be shared by threads and processes, but not over a network. Where it cannot be read or written, vectors are computed,
+    with a logged warning. To clear it, delete it."""
 
     store_precision: Stored = "int8"
     """How they are kept: ``"int8"`` in 1 byte a value, ``"fp16"`` in 2. Scores with a store come from the kept values
@@ -239,14 +241,18 @@ class LateInteractionReranker(Reranker):
         """Vectors of different texts, and which of them were in the store."""
         if store is None:
             return self._encoded(texts), set()
-        kept = store.get(texts)
+        kept: dict[str, TokenVectors] = {}
+        try:  # a full, locked or damaged disk does not stop the search
+            kept = store.get(texts)
+        except (OSError, IndexFormatError) as error:
+            _logger.warning("Kept token vectors cannot be read: %s", error)
         missing = [text for text in texts if text not in kept]
         if not missing:
             return kept, set(kept)
         encoded = self._encoded(missing)
         try:
             small = store.put(encoded)
-        except OSError as error:  # a full or read-only disk does not stop the search
+        except (OSError, IndexFormatError) as error:
             _logger.warning("Token vectors are not kept: %s", error)
             small = {text: compress(vectors, store.kind) for text, vectors in encoded.items()}
         return kept | small, set(kept)

@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self, override
 
 from langchain_rerankkit.errors import ScoreError
-from langchain_rerankkit.ranking import FusionMethod, fuse_rankings
+from langchain_rerankkit.ranking import FusionMethod, check_weights, fuse_rankings, with_floor
 from langchain_rerankkit.retrievers.combining import CombiningRetriever, Found
 from langchain_rerankkit.retrievers.scoring import scoring
 
@@ -74,16 +74,16 @@ class FusionRetriever(CombiningRetriever):
     ``metadata["fusion"]["skipped"]`` names the retriever and the type of its error. Where all fail, the first error is
     raised."""
 
+    def __init__(self, retrievers: Sequence[RetrieverLike] = (), **fields: Any) -> None:
+        """Make it of its retrievers and of the other fields."""
+        fields["retrievers"] = retrievers
+        super().__init__(**fields)
+
     @model_validator(mode="after")
     def _check_lists(self) -> Self:
         count = len(self.retrievers)
         if self.weights is not None:
-            if len(self.weights) != count:
-                msg = f"{count} retrievers need as many weights, got {len(self.weights)}."
-                raise ValueError(msg)
-            if not any(self.weights) or not all(0 <= weight < math.inf for weight in self.weights):
-                msg = "Weights must be finite and not negative, and one of them above 0."
-                raise ValueError(msg)
+            check_weights(self.weights, count)
         if self.names is not None and (len(self.names) != count or len(set(self.names)) != count):
             msg = f"{count} retrievers need as many names, each another one, got {self.names}."
             raise ValueError(msg)
@@ -156,7 +156,7 @@ class FusionRetriever(CombiningRetriever):
             {key: self._score(document, name) for key, document in documents.items()}
             for name, documents in zip(names, by_key, strict=True)
         ]
-        fused = fuse_rankings(list(map(_with_floor, scores)), method=self.method, weights=self.weights, k=self.c)
+        fused = fuse_rankings(list(map(with_floor, scores)), method=self.method, weights=self.weights, k=self.c)
         origins: dict[Hashable, list[dict[str, Any]]] = {key: [] for key in fused}
         copies: dict[Hashable, Document] = {}
         ids: dict[Hashable, str] = {}
@@ -221,12 +221,6 @@ def _tagged(config: RunnableConfig, tag: str) -> RunnableConfig:
     manager = cast("BaseCallbackManager", config["callbacks"]).copy()
     manager.add_tags([tag], inherit=False)
     return patch_config(config, callbacks=manager)
-
-
-def _with_floor(scores: dict[Hashable, float]) -> dict[Hashable, float]:
-    """What was found but not judged counts as the worst that was."""
-    floor = min((score for score in scores.values() if math.isfinite(score)), default=0.0)
-    return {key: max(floor, score) for key, score in scores.items()}
 
 
 def _ids_or_texts(lists: Sequence[Sequence[Document]]) -> list[list[Hashable]]:

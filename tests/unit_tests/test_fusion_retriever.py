@@ -346,7 +346,7 @@ def test_a_batch_that_fails_as_a_whole_is_one_failing_retriever():
 
 def test_mistakes_are_refused_at_once():
     for fields, message in (
-        ({"weights": [1.0]}, "2 retrievers need as many weights, got 1"),
+        ({"weights": [1.0]}, "2 lists need as many weights, got 1"),
         ({"weights": [0.0, 0.0]}, "one of them above 0"),
         ({"weights": [-1.0, 2.0]}, "not negative"),
         ({"names": ["a", "a"]}, "each another one"),

@@ -101,6 +101,9 @@ def test_members_that_cut_or_hide_errors_are_refused():
             EnsembleReranker(rerankers=[FunctionReranker(function=by_length, **fields)])
     with pytest.raises(ValidationError, match="as many weights"):
         EnsembleReranker(rerankers=[LENGTH], weights=[1.0, 2.0])
+    for useless in ([0.0, 0.0], [-1.0, 1.0], [float("nan"), 1.0]):
+        with pytest.raises(ValidationError, match="finite and not negative"):
+            EnsembleReranker([LENGTH, LETTER], weights=useless)
     with pytest.raises(ValidationError):
         EnsembleReranker(rerankers=[])
 
