@@ -8,13 +8,15 @@ import math
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.documents import Document
 
 from langchain_rerankkit.errors import IndexFormatError
 
-__all__ = ["Ids", "Metadatas", "copy_document", "from_lines", "make_documents", "to_lines"]
+__all__ = ["Ids", "Metadatas", "copy_document", "from_lines", "make_documents", "several", "to_lines"]
+
+_Item = TypeVar("_Item")
 
 Ids = Iterable[str | None] | None
 Metadatas = Iterable[Mapping[str, Any] | None] | None
@@ -29,11 +31,12 @@ def make_documents(texts: Iterable[str], metadatas: Metadatas, ids: Ids) -> list
         ids: The id of each; made up where there is none.
 
     Raises:
+        TypeError: If there is one text in place of several.
         ValueError: If lengths differ or an id comes twice.
     """
-    texts = list(texts)
+    texts = several(texts, "texts")
     metadatas = [{}] * len(texts) if metadatas is None else list(metadatas)
-    ids = [None] * len(texts) if ids is None else list(ids)
+    ids = [None] * len(texts) if ids is None else several(ids, "ids")
     if not len(texts) == len(metadatas) == len(ids):
         msg = f"{len(texts)} texts came with {len(metadatas)} metadatas and {len(ids)} ids."
         raise ValueError(msg)
@@ -52,6 +55,18 @@ def make_documents(texts: Iterable[str], metadatas: Metadatas, ids: Ids) -> list
             raise ValueError(msg)
         seen.add(document.id)
     return documents
+
+
+def several(given: Iterable[_Item], what: str) -> list[_Item]:
+    """Several texts or ids, as a list.
+
+    Raises:
+        TypeError: If it is one str, whose characters would be taken for them.
+    """
+    if isinstance(given, (str, bytes)):
+        msg = f"Give a list of {what}, not one {type(given).__name__}."
+        raise TypeError(msg)
+    return list(given)
 
 
 def copy_document(document: Document) -> Document:

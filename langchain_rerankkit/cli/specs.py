@@ -34,7 +34,9 @@ def add_allow(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def make_reranker(spec: str, fields: Mapping[str, Any], *, allow: Collection[str] = (), give: Give | None = None) -> Reranker:
+def make_reranker(
+    spec: str, fields: Mapping[str, Any], *, allow: Collection[str] = (), give: Give | None = None
+) -> Reranker:
     """Make a reranker.
 
     Args:

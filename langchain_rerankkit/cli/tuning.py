@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from langchain_rerankkit._optional import require
 from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.cli.evaluating import show
 from langchain_rerankkit.cli.specs import add_allow
 from langchain_rerankkit.cli.systems import DATASETS, SYSTEMS, Systems, read_dataset
 from langchain_rerankkit.config import reranker_config
+
+if TYPE_CHECKING:
+    from langchain_rerankkit.tuning.report import Tuning
 
 __all__ = ["add_commands"]
 
@@ -56,24 +61,16 @@ def add_commands(commands: Any) -> None:
 
 
 def _tune(options: argparse.Namespace) -> None:
-    from langchain_rerankkit.tuning.report import GIVEN_LATER
     from langchain_rerankkit.tuning.tune import tune
 
+    if options.out:
+        require("tomli_w", extra="config")  # a mistake is better said before everything is asked
     dataset = read_dataset(options.dataset)
     make = Systems(dataset, options.allow)
     _, first = make.named(options.first)
-    rerankers: dict[str, Reranker] = {}
-    for text in options.rerankers:
-        name, reranker = make.named(text)
-        if not isinstance(reranker, Reranker):
-            msg = f"{name!r} is no reranker: after the first system, which finds the candidates, all must be."
-            raise TypeError(msg)
-        if name in rerankers:
-            msg = f"Two rerankers are called {name!r}: write NAME=SPEC."
-            raise ValueError(msg)
-        if options.out:
-            reranker_config(reranker, without=GIVEN_LATER)  # a mistake is better said before everything is asked
-        rerankers[name] = reranker
+    rerankers = _rerankers(options, make)
+    if options.out:
+        Path(options.out).mkdir(parents=True, exist_ok=True)
     found = tune(
         dataset,
         first,
@@ -89,5 +86,31 @@ def _tune(options: argparse.Namespace) -> None:
         identity=options.identity,
     )
     show(found)
-    for path in found.save(options.out) if options.out else ():
+    if options.out:
+        _save(found, options.out)
+
+
+def _rerankers(options: argparse.Namespace, make: Systems) -> dict[str, Reranker]:
+    from langchain_rerankkit.tuning.report import GIVEN_LATER
+
+    rerankers: dict[str, Reranker] = {}
+    for text in options.rerankers:
+        name, reranker = make.named(text)
+        if not isinstance(reranker, Reranker):
+            msg = f"{name!r} is no reranker: after the first system, which finds the candidates, all must be."
+            raise TypeError(msg)
+        if name in rerankers:
+            msg = f"Two rerankers are called {name!r}: write NAME=SPEC."
+            raise ValueError(msg)
+        if options.out:
+            reranker_config(reranker, without=GIVEN_LATER)  # to fail at once
+        rerankers[name] = reranker
+    return rerankers
+
+
+def _save(found: Tuning, folder: str) -> None:
+    for path in found.save(folder):
         print(f"wrote {path}")
+    for choice in found.choices:
+        if choice.reranker is None:
+            print(f"nothing written for within {choice.budget * 1e3:g} ms: no reranking")

@@ -9,7 +9,7 @@ import math
 import statistics
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from langchain_rerankkit.errors import DatasetError
 from langchain_rerankkit.evaluation.datasets.files import read_json, write_lines
@@ -191,7 +191,10 @@ class EvaluationReport:
                 f"Reranked: {count} for a question" + (f", {statistics.mean(words):.0f} words each." if words else ".")
             )
         if spent:
-            legend.append("What language models and endpoints were asked and cost: sums over all questions and runs.")
+            kept = ", and what caches answered" if "cached" in spent else ""
+            legend.append(
+                f"What language models and endpoints were asked and cost{kept}: sums over all questions and runs."
+            )
         return Table(f"{self.dataset}: {counted(self.questions, 'question')}", header, rows, legend, self.notes)
 
     def to_markdown(self) -> str:
@@ -311,12 +314,21 @@ def _no_formula(text: str) -> str:
     return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) or text[:1] in {"\t", "\r"} else text
 
 
+def _has(usage: Mapping[str, float] | None, name: str) -> TypeGuard[Mapping[str, float]]:
+    """Whether it is told; documents without a request or a cost are those that a cache had a local model judge."""
+    return (
+        usage is not None
+        and name in usage
+        and (name != "documents" or not usage.keys().isdisjoint({"requests", "cost"}))
+    )
+
+
 def _is_shown(usage: Mapping[str, float] | None, name: str) -> bool:
-    return usage is not None and name in usage and (name not in _RARE or usage[name] > 0)
+    return _has(usage, name) and (name not in _RARE or usage[name] > 0)
 
 
 def _amount(usage: Mapping[str, float] | None, name: str) -> str:
-    if usage is None or name not in usage:
+    if not _has(usage, name):
         return "-"
     return f"{usage[name]:.4f}" if name == "cost" else f"{usage[name]:,.0f}"
 

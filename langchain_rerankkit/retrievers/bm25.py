@@ -14,7 +14,7 @@ from langchain_core.runnables.config import run_in_executor
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from typing_extensions import Self, override
 
-from langchain_rerankkit.documents import Ids, Metadatas, copy_document, make_documents
+from langchain_rerankkit.documents import Ids, Metadatas, copy_document, make_documents, several
 from langchain_rerankkit.errors import IndexFormatError, mistakes
 from langchain_rerankkit.index_files import SUFFIXES, from_bytes, to_bytes
 from langchain_rerankkit.inverted_index import InvertedIndex, Method, Scoring
@@ -171,12 +171,12 @@ class BM25Retriever(BaseRetriever):
         if ids is None:
             msg = "No ids to delete were given."
             raise ValueError(msg)
-        self.index.delete(ids)
+        self.index.delete(several(ids, "ids"))
         return True
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """Copies of documents by id; ids that are not there are passed over."""
-        return [copy_document(document) for document in self.index.get(ids)]
+        return [copy_document(document) for document in self.index.get(several(ids, "ids"))]
 
     def texts(self) -> list[str]:
         """Every text, oldest first: what rerankers read to learn how rare words are."""

@@ -11,13 +11,13 @@ from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, Callba
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import patch_config
+from langchain_core.runnables.config import get_callback_manager_for_config, get_config_list, patch_config
 from pydantic import ConfigDict, Field
 from typing_extensions import override
 
 from langchain_rerankkit.records import documents_of
 
-__all__ = ["CombiningRetriever", "Found"]
+__all__ = ["CombiningRetriever", "Found", "found_of"]
 
 Found = list[Document] | Exception
 """What came of one question."""
@@ -113,7 +113,7 @@ class CombiningRetriever(BaseRetriever):
         answers = self._batch_with_config(
             run,  # type: ignore[arg-type]
             inputs,
-            config,
+            self._own(config, len(inputs)),
             return_exceptions=return_exceptions,
             run_type="retriever",
         )
@@ -137,17 +137,39 @@ class CombiningRetriever(BaseRetriever):
         answers = await self._abatch_with_config(
             run,  # type: ignore[arg-type]
             inputs,
-            config,
+            self._own(config, len(inputs)),
             return_exceptions=return_exceptions,
             run_type="retriever",
         )
         return [documents_of(answer) for answer in answers]
+
+    def _own(self, config: RunnableConfig | list[RunnableConfig] | None, count: int) -> list[RunnableConfig]:
+        """Configurations of a batch's runs, with the retriever's own tags and metadata, as single calls have them."""
+        configs: list[RunnableConfig] = []
+        for one in get_config_list(config, count):
+            manager = get_callback_manager_for_config(one)
+            manager.add_tags(self.tags or [], inherit=False)
+            manager.add_metadata({**self._get_ls_params(), **(self.metadata or {})}, inherit=False)
+            configs.append({**one, "callbacks": manager})
+        return configs
 
     def _cut(self, k: int | None) -> int | None:
         if k is not None and k < 1:
             msg = f"k must be at least 1, not {k}."
             raise ValueError(msg)
         return self.k if k is None else k
+
+
+def found_of(answers: Sequence[Any]) -> list[Found]:
+    """What a retriever answered each question; an answer that is no list of documents fails its own question alone."""
+    return [
+        answer
+        if isinstance(answer, Exception)
+        else list(answer)
+        if isinstance(answer, (list, tuple)) and all(isinstance(one, Document) for one in answer)
+        else TypeError(f"A retriever must return a list of documents, not a {type(answer).__name__}.")
+        for answer in answers
+    ]
 
 
 def _outputs(found: Found, cut: int | None) -> dict[str, list[Document]] | Exception:

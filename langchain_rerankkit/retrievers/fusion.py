@@ -21,7 +21,7 @@ from typing_extensions import Self, override
 
 from langchain_rerankkit.errors import ScoreError
 from langchain_rerankkit.ranking import FusionMethod, check_weights, fuse_rankings, with_floor
-from langchain_rerankkit.retrievers.combining import CombiningRetriever, Found
+from langchain_rerankkit.retrievers.combining import CombiningRetriever, Found, found_of
 from langchain_rerankkit.retrievers.scoring import scoring
 
 __all__ = ["FusionRetriever"]
@@ -100,7 +100,7 @@ class FusionRetriever(CombiningRetriever):
     ) -> list[Found]:
         def ask(retriever: RetrieverLike, configs: list[RunnableConfig]) -> list[Found]:
             try:
-                return _found(retriever.batch(questions, configs, return_exceptions=True, **kwargs))
+                return found_of(retriever.batch(questions, configs, return_exceptions=True, **kwargs))
             except Exception as error:  # noqa: BLE001 - what it does is on_error's to say
                 return [error] * len(questions)
 
@@ -114,7 +114,7 @@ class FusionRetriever(CombiningRetriever):
     ) -> list[Found]:
         async def ask(retriever: RetrieverLike, configs: list[RunnableConfig]) -> list[Found]:
             try:
-                return _found(await retriever.abatch(questions, configs, return_exceptions=True, **kwargs))
+                return found_of(await retriever.abatch(questions, configs, return_exceptions=True, **kwargs))
             except Exception as error:  # noqa: BLE001 - what it does is on_error's to say
                 return [error] * len(questions)
 
@@ -212,10 +212,6 @@ class FusionRetriever(CombiningRetriever):
         raise ScoreError(msg)
 
 
-def _found(answers: Sequence[Any]) -> list[Found]:
-    return [answer if isinstance(answer, Exception) else list(answer) for answer in answers]
-
-
 def _tagged(config: RunnableConfig, tag: str) -> RunnableConfig:
     """The configuration with a tag for the retriever's own run, as langchain-classic's EnsembleRetriever gives it."""
     manager = cast("BaseCallbackManager", config["callbacks"]).copy()
@@ -238,7 +234,9 @@ def _ids_or_texts(lists: Sequence[Sequence[Document]]) -> list[list[Hashable]]:
         for document in documents:
             id_, text = document.id, document.page_content
             if id_:
-                key = by_id.setdefault(id_, strangers.get(text, ("id", id_)))
+                # Of several ids with one text in a list, the first meets the stranger: the others stay themselves.
+                stranger = None if text in texts else strangers.get(text)
+                key = by_id.setdefault(id_, stranger or ("id", id_))
             else:
                 key = without_id.setdefault(text, by_text.get(text, ("text", text)))
             by_text.setdefault(text, key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from langchain_core.stores import BaseStore
 from pydantic import Field
 from typing_extensions import override
 
-from langchain_rerankkit.retrievers.combining import CombiningRetriever, Found
+from langchain_rerankkit.retrievers.combining import CombiningRetriever, Found, found_of
 
 __all__ = ["ParentRetriever"]
 
@@ -83,7 +84,8 @@ class ParentRetriever(CombiningRetriever):
     def _find_many(
         self, questions: list[str], configs: list[RunnableConfig], k: int | None, **kwargs: Any
     ) -> list[Found]:
-        found: Sequence[Any] = self.base_retriever.batch(questions, configs, return_exceptions=True, **kwargs)
+        answers = self.base_retriever.batch(questions, configs, return_exceptions=True, **kwargs)
+        found = found_of(answers)
         keys = self._keys(found)
         return self._expand_many(found, dict(zip(keys, self.docstore.mget(keys), strict=True)))
 
@@ -91,14 +93,19 @@ class ParentRetriever(CombiningRetriever):
     async def _afind_many(
         self, questions: list[str], configs: list[RunnableConfig], k: int | None, **kwargs: Any
     ) -> list[Found]:
-        found: Sequence[Any] = await self.base_retriever.abatch(questions, configs, return_exceptions=True, **kwargs)
+        answers = await self.base_retriever.abatch(questions, configs, return_exceptions=True, **kwargs)
+        found = found_of(answers)
         keys = self._keys(found)
         return self._expand_many(found, dict(zip(keys, await self.docstore.amget(keys), strict=True)))
 
     def _keys(self, found: Sequence[Sequence[Document] | Exception]) -> list[str]:
         chunks = (chunk for one in found if not isinstance(one, Exception) for chunk in one)
-        keys = dict.fromkeys(chunk.metadata.get(self.id_key) for chunk in chunks)
-        return [key for key in keys if key is not None]
+        return list(dict.fromkeys(key for chunk in chunks if (key := self._key(chunk)) is not None))
+
+    def _key(self, chunk: Document) -> str | None:
+        """Key of a chunk's parent; None where it has none that can be one."""
+        key = chunk.metadata.get(self.id_key)
+        return key if isinstance(key, str) else None
 
     def _expand_many(
         self, found: Sequence[Sequence[Document] | Exception], parents: Mapping[str, Document | None]
@@ -109,7 +116,7 @@ class ParentRetriever(CombiningRetriever):
         families: dict[str, tuple[Document, list[_Placed]]] = {}
         results: list[tuple[int, Document]] = []
         for rank, chunk in enumerate(chunks):
-            key = chunk.metadata.get(self.id_key)
+            key = self._key(chunk)
             parent = None if key is None else parents[key]
             start = None if parent is None else _start(parent.page_content, chunk)
             if key is None or parent is None or (start is None and self.window is not None):
@@ -156,7 +163,7 @@ class ParentRetriever(CombiningRetriever):
             about["score"] = best.metadata["relevance_score"]
         if members[0].known:
             about["start"] = members[0].start - start
-        metadata = {name: value for name, value in parent.metadata.items() if name not in _CARRIED}
+        metadata = {name: value for name, value in deepcopy(parent.metadata).items() if name not in _CARRIED}
         metadata[self.id_key] = key
         metadata["context"] = {"best_chunk": about, "chunks": [member.chunk.id for member in members]}
         metadata |= {name: best.metadata[name] for name in _CARRIED if name in best.metadata}

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.records import RerankInput
-from langchain_rerankkit.retrievers.combining import CombiningRetriever, Found
+from langchain_rerankkit.retrievers.combining import CombiningRetriever, Found, found_of
 
 __all__ = ["ContextualCompressionRetriever"]
 
@@ -43,7 +43,7 @@ class ContextualCompressionRetriever(CombiningRetriever):
     def _find_many(
         self, questions: list[str], configs: list[RunnableConfig], k: int | None, **kwargs: Any
     ) -> list[Found]:
-        found: Sequence[Any] = self.base_retriever.batch(questions, configs, return_exceptions=True, **kwargs)
+        found = found_of(self.base_retriever.batch(questions, configs, return_exceptions=True, **kwargs))
         pending, compressor = _retrieved(questions, found), self.base_compressor
         inputs, of_inputs = list(pending.values()), [configs[position] for position in pending]
         reranked: Sequence[Any]
@@ -65,7 +65,7 @@ class ContextualCompressionRetriever(CombiningRetriever):
     async def _afind_many(
         self, questions: list[str], configs: list[RunnableConfig], k: int | None, **kwargs: Any
     ) -> list[Found]:
-        found: Sequence[Any] = await self.base_retriever.abatch(questions, configs, return_exceptions=True, **kwargs)
+        found = found_of(await self.base_retriever.abatch(questions, configs, return_exceptions=True, **kwargs))
         pending, compressor = _retrieved(questions, found), self.base_compressor
         inputs, of_inputs = list(pending.values()), [configs[position] for position in pending]
         reranked: Sequence[Any]

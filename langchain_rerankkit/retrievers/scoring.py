@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
@@ -40,7 +40,7 @@ class _ScoringRetriever(VectorStoreRetriever):
     ) -> list[Document]:
         store, options = self.vectorstore, self.search_kwargs | kwargs
         if self.search_type == "similarity":
-            return self._scored(store.similarity_search_with_score(query, **options))
+            return self._scored(store.similarity_search_with_score(query, **_at_least_two(options)))[: _k(options)]
         return self._scored(store.similarity_search_with_relevance_scores(query, **options))
 
     @override
@@ -49,15 +49,26 @@ class _ScoringRetriever(VectorStoreRetriever):
     ) -> list[Document]:
         store, options = self.vectorstore, self.search_kwargs | kwargs
         if self.search_type == "similarity":
-            return self._scored(await store.asimilarity_search_with_score(query, **options))
+            found = await store.asimilarity_search_with_score(query, **_at_least_two(options))
+            return self._scored(found)[: _k(options)]
         return self._scored(await store.asimilarity_search_with_relevance_scores(query, **options))
 
     def _scored(self, pairs: Sequence[tuple[Document, float]]) -> list[Document]:
         # Some stores score by similarity, others by distance. Relevance scores would be alike, but not every store has
         # them, and many cut them off at 0, where the worse half of a list may lie. The best comes first: so the scores
-        # themselves tell.
+        # themselves tell, but for a store of one document.
         sign = -1.0 if pairs and pairs[0][1] < pairs[-1][1] else 1.0
         return [
             document.model_copy(update={"metadata": {**document.metadata, self.key: sign * float(score)}})
             for document, score in pairs
         ]
+
+
+def _k(options: Mapping[str, Any]) -> int:
+    """How many documents are wanted: langchain-core's own default where nobody says it."""
+    return int(options.get("k", 4))
+
+
+def _at_least_two(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a search in which two scores can show which way they go."""
+    return {**options, "k": max(2, _k(options))}

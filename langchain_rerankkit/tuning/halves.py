@@ -25,17 +25,17 @@ from langchain_rerankkit.evaluation.significance import bootstrap_interval
 from langchain_rerankkit.tuning.choosing import Times, Values
 from langchain_rerankkit.tuning.remembering import RememberingReranker
 from langchain_rerankkit.tuning.report import NO_RERANKING, UNTUNED, Choice, Tuning
-from langchain_rerankkit.tuning.settings import Setting, Stage, every_setting
+from langchain_rerankkit.tuning.settings import Setting, Step, every_setting
 from langchain_rerankkit.tuning.timing import Asked
 
-__all__ = ["Found", "TuningHalf", "judge"]
+__all__ = ["Tuned", "TuningHalf", "judge"]
 
 _AT_ONCE = 16  # questions in one batch
 _FEW = 50  # questions of a half, below which it is said that they are few
 
 
 @dataclass(frozen=True)
-class Found:
+class Tuned:
     """What the tuning half has found: rerankers as given and as tuned, and the settings, chosen by budget and all."""
 
     given: Mapping[str, Reranker]
@@ -117,56 +117,56 @@ class _Seen(Reranker):
         return list(documents)
 
 
-def judge(found: Found, first: System, held_out: Dataset, metric: str, judged_by: Mapping[str, Any]) -> Tuning:
+def judge(tuned: Tuned, first: System, held_out: Dataset, metric: str, judged_by: Mapping[str, Any]) -> Tuning:
     """Evaluate what was chosen on the other questions, as it will be used.
 
     Args:
-        found: What the tuning half has found.
+        tuned: What the tuning half has tuned.
         first: The first stage.
         held_out: The other questions.
         metric: The metric.
         judged_by: Arguments of `evaluate` that say what is relevant.
     """
-    last = list(found.given)[-1]
-    systems: dict[str, Any] = {NO_RERANKING: _part_of(first, held_out), UNTUNED: found.given[last]}
+    last = list(tuned.given)[-1]
+    systems: dict[str, Any] = {NO_RERANKING: _part_of(first, held_out), UNTUNED: tuned.given[last]}
     names: dict[Setting | None, str] = {None: NO_RERANKING}
-    if found.members[last] is found.given[last]:
-        names[Setting((Stage(None, ((last, 1.0),)),))] = UNTUNED
-    built: dict[str, Reranker | None] = {NO_RERANKING: None, UNTUNED: found.given[last]}
-    for setting in found.chosen.values():
+    if tuned.members[last] is tuned.given[last]:
+        names[Setting((Step(None, ((last, 1.0),)),))] = UNTUNED
+    built: dict[str, Reranker | None] = {NO_RERANKING: None, UNTUNED: tuned.given[last]}
+    for setting in tuned.chosen.values():
         if setting is not None and setting not in names:
             names[setting] = str(setting)
-            systems[str(setting)] = built[str(setting)] = setting.build(found.members)
+            systems[str(setting)] = built[str(setting)] = setting.build(tuned.members)
     report = evaluate(systems, held_out, metric, **judged_by)
-    gains, changes = (compare(report, name, metrics=[metric], seed=found.seed) for name in (NO_RERANKING, UNTUNED))
+    gains, changes = (compare(report, name, metrics=[metric], seed=tuned.seed) for name in (NO_RERANKING, UNTUNED))
     choices = []
-    for budget, setting in found.chosen.items():
+    for budget, setting in tuned.chosen.items():
         system = names[setting]
         scores = list(report[system].per_question[metric].values())
-        low, high = bootstrap_interval([[score] for score in scores], seed=found.seed)[:, 0]
+        low, high = bootstrap_interval([[score] for score in scores], seed=tuned.seed)[:, 0]
         choices.append(
             Choice(
                 budget=budget,
                 setting=NO_RERANKING if setting is None else str(setting),
                 reranker=built[system],
                 system=system,
-                score=statistics.fmean(found.values[setting]),
+                score=statistics.fmean(tuned.values[setting]),
                 held_out=report[system].scores[metric],
                 low=float(low),
                 high=float(high),
-                seconds=found.times.taken[setting],
+                seconds=tuned.times.taken[setting],
                 gain=None if system == NO_RERANKING else gains[system, metric],
-                change=None if system == UNTUNED else changes[system, metric],
+                against_untuned=None if system == UNTUNED else changes[system, metric],
             )
         )
-    tuned_on, reported_on = len(found.values[None]), report.questions
+    tuned_on, reported_on = len(tuned.values[None]), report.questions
     return Tuning(
         dataset=held_out.name,
         metric=metric,
         choices=choices,
         tuning_questions=tuned_on,
         held_out_questions=reported_on,
-        tried=len(found.values),
+        tried=len(tuned.values),
         report=report,
         notes=[*_notes(choices, tuned_on, reported_on), *report.notes],
     )
@@ -181,13 +181,14 @@ def _notes(choices: Sequence[Choice], tuned_on: int, reported_on: int) -> Iterat
     for system in dict.fromkeys(choice.system for choice in choices):
         alike = [choice for choice in choices if choice.system == system]
         within = f"Within {', '.join(f'{choice.budget * 1e3:g}' for choice in alike)} ms"
-        gain, change = alike[0].gain, alike[0].change
+        gain, against_untuned = alike[0].gain, alike[0].against_untuned
         if gain is None:
             yield f"{within}: no reranker is better than the first stage's order beyond noise, so none is chosen."
         elif gain.verdict != "better":
             yield f"{within}, against {NO_RERANKING}: {gain} Leave the reranker out, or ask more questions."
-        if change is not None:
-            yield f"{within}, against the {UNTUNED} reranker: {change}"
+        if against_untuned is not None:
+            better = f" Take the {UNTUNED} one if its time fits." if against_untuned.verdict == "worse" else ""
+            yield f"{within}, against the {UNTUNED} reranker: {against_untuned}{better}"
 
 
 def _part_of(first: System, half: Dataset) -> System:

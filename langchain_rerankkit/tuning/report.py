@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from langchain_rerankkit.base import Reranker
-from langchain_rerankkit.config.saving import reranker_config, save_reranker
-from langchain_rerankkit.errors import ConfigError
+from langchain_rerankkit.config.saving import config_of, write_config
 from langchain_rerankkit.evaluation.compare import Difference
 from langchain_rerankkit.evaluation.report import EvaluationReport, SystemResult
 from langchain_rerankkit.evaluation.table import Table
@@ -36,7 +35,7 @@ class Choice:
         high: Upper end.
         seconds: Median time of a question when it was chosen.
         gain: Held-out difference from no reranking; None where that is what was chosen.
-        change: Held-out difference from the untuned reranker; None where that is what was chosen.
+        against_untuned: Held-out difference from the untuned reranker; None where that is what was chosen.
     """
 
     budget: float
@@ -49,7 +48,7 @@ class Choice:
     high: float
     seconds: float
     gain: Difference | None
-    change: Difference | None
+    against_untuned: Difference | None
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,20 +104,22 @@ class Tuning:
         for choice in self.choices:
             if choice.reranker is None:
                 continue
+            config, left_out = config_of(choice.reranker, GIVEN_LATER)
             comment = (
                 f"{choice.setting}\n"
                 f"Tuned on {self.tuning_questions} questions of {self.dataset} for {choice.budget * 1e3:g} ms. On "
                 f"{self.held_out_questions} others: {self.metric} {choice.held_out:.3f}, {NO_RERANKING} "
                 f"{self.report[NO_RERANKING].scores[self.metric]:.3f}, {milliseconds(self.report[choice.system])} ms (median / "
-                f"95th percentile).{_to_give(choice.reranker)}"
+                f"95th percentile).{_to_give(left_out)}"
             )
             name = f"within-{choice.budget * 1e3:g}ms.toml"
-            files.append(save_reranker(choice.reranker, Path(folder) / name, without=GIVEN_LATER, comment=comment))
+            files.append(write_config(config, Path(folder) / name, comment))
         return files
 
     def table(self) -> Table:
         """A line for each budget, under what there was before."""
-        header = ["within", "setting", f"{self.metric}, tuning", "held out", "95 % interval", "ms", "gain", UNTUNED]
+        quality = [f"{self.metric}, tuning", "held out", "95 % interval"]
+        header = ["within", "setting", *quality, "ms", "vs none", "vs untuned"]
         rows = []
         for name in (NO_RERANKING, UNTUNED):
             if name in {system.name for system in self.report.systems}:
@@ -133,16 +134,16 @@ class Tuning:
                 f"{choice.low:.3f} to {choice.high:.3f}",
                 milliseconds(self.report[choice.system]),
                 _change(choice.gain),
-                _change(choice.change),
+                _change(choice.against_untuned),
             ]
             for choice in self.choices
         ]
         how = (
             f"{self.tried} settings were tried on {self.tuning_questions} questions, and those chosen judged on "
-            f"{self.held_out_questions} others. The figures of the tuning half chose the setting, so they flatter it. Gain is "
-            f"the held-out difference from {NO_RERANKING}, {UNTUNED} that from the last reranker on all candidates, each with "
-            "its verdict (paired randomisation test, Holm). Milliseconds of reranking for one question: median / 95th "
-            "percentile."
+            f"{self.held_out_questions} others. The figures of the tuning half chose the setting, so they flatter it. Under "
+            f"'vs none' is the held-out difference from {NO_RERANKING}, under 'vs untuned' that from the last reranker as it was "
+            "given, on all candidates, each with its verdict (paired randomisation test, Holm). Milliseconds of reranking for "
+            "one question: median / 95th percentile."
         )
         rule = "Chosen is the fastest setting that is behind the best one within the budget by no more than the standard error."
         legend = [how, rule]
@@ -165,14 +166,9 @@ class Tuning:
         return self.table().html()
 
 
-def _to_give(reranker: Reranker) -> str:
+def _to_give(left_out: Collection[str]) -> str:
     """What has to be given when it is loaded, as a sentence."""
-    lacking = []
-    for field in GIVEN_LATER[:-1]:
-        try:
-            reranker_config(reranker, without=set(GIVEN_LATER) - {field})
-        except ConfigError:
-            lacking.append(f"{field}=…")
+    lacking = [f"{field}=…" for field in GIVEN_LATER if field in left_out and field != "api_key"]  # the environment's
     return f"\nIt was tuned with what a file cannot hold: load_reranker(path, {', '.join(lacking)})" if lacking else ""
 
 

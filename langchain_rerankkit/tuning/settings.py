@@ -10,15 +10,15 @@ from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.rerankers.cascade import CascadeReranker
 from langchain_rerankkit.rerankers.ensemble import EnsembleReranker
 
-__all__ = ["Setting", "Stage", "every_setting"]
+__all__ = ["Setting", "Step", "every_setting"]
 
 _SHARES = (0.2, 0.35, 0.5, 0.65, 0.8)  # of the second reranker in a sum of two
 _FIRST_STAGE = (0.25, 0.5, 1.0)  # factors of the order that the documents came in, beside one reranker
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Rerankers that judge together.
+class Step:
+    """Rerankers that judge the same documents, together.
 
     Attributes:
         depth: How many documents they judge; None for all.
@@ -35,7 +35,7 @@ class Stage:
         parts += [f"{self.first_stage:g} first stage"] if self.first_stage else []
         return f"{' + '.join(parts)} on {self.depth or 'all'}"
 
-    def judge(self, rerankers: Mapping[str, Reranker]) -> Reranker:
+    def build(self, rerankers: Mapping[str, Reranker]) -> Reranker:
         """The one reranker that they make."""
         chosen = [rerankers[name] for name, _ in self.weights]
         if len(chosen) == 1 and not self.first_stage:
@@ -50,12 +50,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Setting:
-    """Stages, each of which judges what the one before it puts first. What none judges follows behind."""
+    """Steps, each of which judges what the one before it puts first. What none judges follows behind."""
 
-    stages: tuple[Stage, ...]
+    steps: tuple[Step, ...]
 
     def __str__(self) -> str:
-        return ", then ".join(map(str, self.stages))
+        return ", then ".join(map(str, self.steps))
 
     def build(self, rerankers: Mapping[str, Reranker]) -> Reranker:
         """The reranker of this setting.
@@ -63,20 +63,20 @@ class Setting:
         Args:
             rerankers: Its members by name.
         """
-        judges = [stage.judge(rerankers) for stage in self.stages]
-        if len(self.stages) == 1 and self.stages[0].depth is None:
+        judges = [step.build(rerankers) for step in self.steps]
+        if len(self.steps) == 1 and self.steps[0].depth is None:
             return judges[0]
-        cuts = [*(stage.depth for stage in self.stages[1:]), None]
+        cuts = [*(step.depth for step in self.steps[1:]), None]
         members = [judge.model_copy(update={"top_n": cut}) for judge, cut in zip(judges, cuts, strict=True)]
-        return CascadeReranker(members, candidates=self.stages[0].depth, keep_rest=True)
+        return CascadeReranker(members, candidates=self.steps[0].depth, keep_rest=True)
 
     def seconds(self, costs: Mapping[tuple[str, int | None], float]) -> float:
-        """What it should take for a question: the sum over stages and members.
+        """What it should take for a question: the sum over steps and members.
 
         Args:
             costs: Seconds by name and depth.
         """
-        return sum(costs[name, stage.depth] for stage in self.stages for name, _ in stage.weights)
+        return sum(costs[name, step.depth] for step in self.steps for name, _ in step.weights)
 
 
 def every_setting(names: Sequence[str], depths: Sequence[int | None]) -> Iterator[Setting]:
@@ -94,13 +94,13 @@ def every_setting(names: Sequence[str], depths: Sequence[int | None]) -> Iterato
     for place, depth in enumerate(depths):
         for name in names:
             alone = ((name, 1.0),)
-            yield Setting((Stage(depth, alone),))
+            yield Setting((Step(depth, alone),))
             for factor in _FIRST_STAGE:
-                yield Setting((Stage(depth, alone, factor),))
+                yield Setting((Step(depth, alone, factor),))
         for weights in sums:
-            yield Setting((Stage(depth, weights),))
+            yield Setting((Step(depth, weights),))
         for shorter in depths[:place]:
             for first, second in pairs:
-                yield Setting((Stage(depth, ((first, 1.0),)), Stage(shorter, ((second, 1.0),))))
+                yield Setting((Step(depth, ((first, 1.0),)), Step(shorter, ((second, 1.0),))))
             for weights in sums:
-                yield Setting((Stage(depth, ((weights[0][0], 1.0),)), Stage(shorter, weights)))
+                yield Setting((Step(depth, ((weights[0][0], 1.0),)), Step(shorter, weights)))

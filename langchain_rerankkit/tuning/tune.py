@@ -17,7 +17,7 @@ from langchain_rerankkit.evaluation.gold.qrels import GoldKind, Identity
 from langchain_rerankkit.evaluation.metrics import parse_metrics
 from langchain_rerankkit.evaluation.running.systems import System, is_compression_retriever
 from langchain_rerankkit.tuning.choosing import Times, Values, within_noise
-from langchain_rerankkit.tuning.halves import Found, TuningHalf, judge
+from langchain_rerankkit.tuning.halves import Tuned, TuningHalf, judge
 from langchain_rerankkit.tuning.report import Tuning
 from langchain_rerankkit.tuning.settings import Setting
 from langchain_rerankkit.tuning.timing import Asked, fastest_batches, measure, median
@@ -111,8 +111,7 @@ def tune(
     times = Times(predicted, dict(predicted))
     _run_finalists(members, questions, values, times, budgets)
     chosen = {budget: within_noise(values, times, budget)[0] for budget in budgets}
-    found = Found(given, members, chosen, values, times, seed)
-    return judge(found, candidates, held_out, metric, judged_by)
+    return judge(Tuned(given, members, chosen, values, times, seed), candidates, held_out, metric, judged_by)
 
 
 def _named(rerankers: Mapping[str, Reranker | str] | Sequence[Reranker | str]) -> dict[str, Reranker]:

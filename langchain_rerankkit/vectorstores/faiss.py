@@ -39,7 +39,7 @@ from langchain_core.vectorstores import VectorStore
 from typing_extensions import Self, override
 
 from langchain_rerankkit._optional import require
-from langchain_rerankkit.documents import Ids, Metadatas, copy_document, from_lines, make_documents, to_lines
+from langchain_rerankkit.documents import Ids, Metadatas, copy_document, from_lines, make_documents, several, to_lines
 from langchain_rerankkit.errors import IndexFormatError
 from langchain_rerankkit.saved import Format, Saved, read_folder, write_folder
 from langchain_rerankkit.vectorstores.filters import Filter, compile_filter
@@ -189,13 +189,13 @@ class FAISS(VectorStore):
             msg = "No ids to delete were given."
             raise ValueError(msg)
         with self._lock.writing():
-            self._remove([self._rows[id_] for id_ in set(ids) if id_ in self._rows])
+            self._remove([self._rows[id_] for id_ in set(several(ids, "ids")) if id_ in self._rows])
         return True
 
     @override
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         with self._lock.reading():
-            found = [self._documents[self._rows[id_]] for id_ in ids if id_ in self._rows]
+            found = [self._documents[self._rows[id_]] for id_ in several(ids, "ids") if id_ in self._rows]
         return [copy_document(document) for document in found]
 
     def get_vectors_by_ids(self, ids: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:

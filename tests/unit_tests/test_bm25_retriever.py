@@ -690,3 +690,15 @@ def test_a_missing_library_is_named(monkeypatch, name, extra):
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=rf"langchain-rerankkit\[{extra}\]"):
         made().invoke("river")
+
+
+def test_one_id_or_text_in_place_of_several_is_refused():
+    retriever = BM25Retriever.from_texts(["a", "b", "c"], ids=["1", "2", "12"])
+    for wrong in (
+        lambda: retriever.delete("12"),
+        lambda: retriever.get_by_ids("12"),
+        lambda: BM25Retriever.from_texts("hello"),
+    ):
+        with pytest.raises(TypeError, match="Give a list"):
+            wrong()
+    assert len(retriever.get_by_ids(["1", "2", "12"])) == 3

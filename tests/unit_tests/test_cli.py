@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from langchain_rerankkit import FunctionReranker, __version__
+from langchain_rerankkit import EnsembleReranker, FunctionReranker, LexicalReranker, __version__
 from langchain_rerankkit.cli import main
 
 
@@ -37,6 +37,7 @@ def test_text_lines(capsys, tmp_path):
         "id": None,
         "text": "bb",
         "metadata": {},
+        "rerank": {},
     }
     assert [row["text"] for row in rerank(capsys, "q", str(file), *OURS, "--top-n", "1")] == ["ccc — ć"]
     assert len(rerank(capsys, "q", str(file), *OURS, "--min-score", "2")) == 2
@@ -53,6 +54,24 @@ def test_json_lines_from_standard_input(capsys, monkeypatch):
     ]
     assert rows[1]["metadata"] == {"k": [1]}
     assert rows[2]["status"] == "blank"
+
+
+def test_what_a_reranker_says_of_a_document_is_written(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("the river\nthe city\n"))
+    rows = rerank(capsys, "river", "--reranker", 'ensemble?rerankers=["lexical"]')
+    expected = EnsembleReranker(rerankers=[LexicalReranker()]).rank("river", ["the river", "the city"])
+    assert [row["rerank"] for row in rows] == [line.details for line in expected]
+    assert rows[0]["rerank"]
+
+
+def test_one_of_your_own_is_found_from_the_current_folder(capsys, monkeypatch, tmp_path):
+    (tmp_path / "mine_in_this_folder.py").write_text("from langchain_rerankkit import LexicalReranker as Mine\n")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a\n"))
+    monkeypatch.setattr(sys, "path", before := [entry for entry in sys.path if entry])
+    monkeypatch.chdir(tmp_path)
+    path = list(before)
+    assert [row["text"] for row in rerank(capsys, "a", "--reranker", "mine_in_this_folder:Mine")] == ["a"]
+    assert sys.path == path
 
 
 def test_a_text_that_looks_like_json(capsys, monkeypatch):

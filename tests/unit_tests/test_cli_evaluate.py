@@ -3,8 +3,9 @@ import json
 import pytest
 from langchain_core.documents import Document
 
-from langchain_rerankkit import EvaluationReport, FunctionReranker
+from langchain_rerankkit import Dataset, EvaluationReport, FunctionReranker, TermStatistics
 from langchain_rerankkit.cli import main
+from langchain_rerankkit.cli.systems import Systems
 from langchain_rerankkit.testing import FixedRetriever
 
 DOCUMENTS = {"a": "the Nile flows", "b": "Delhi is a city", "c": "the Ganges flows through India"}
@@ -92,6 +93,40 @@ def test_the_dataset_may_be_searched_by_words_and_by_both(capsys, dataset):
     assert "ild@2" in said
 
 
+def test_a_search_by_words_takes_its_fields_and_shares_an_index(dataset):
+    systems = Systems(Dataset.load(dataset))
+    name, few = systems.named("few=bm25?k=1&b=0.5&stop_words=null")
+    german, plain = systems.named("bm25?k=50&language=german")[1], systems.named("bm25?language=null")[1]
+    both = systems.named("hybrid?k=2&language=german&method=atire")[1]
+    assert name == "few"
+    assert (few.k, few.b, few.stop_words, few.language) == (1, 0.5, None, "english")
+    assert (german.k, german.language) == (50, "german")
+    assert (plain.k, plain.language) == (100, None)
+    assert (both.k, both.retrievers[0].k, both.retrievers[0].language) == (2, 2, "german")
+    assert both.retrievers[0].method == "atire"
+    assert both.retrievers[0].index is german.index
+    assert len({id(one.index) for one in (few, german, plain, systems.named("bm25")[1])}) == 3
+    assert [document.id for document in few.invoke("Ganges")] == ["c"]
+
+
+def test_words_are_counted_once_for_each_language_and_the_corpus_embedded_where_it_is_used(dataset, monkeypatch):
+    monkeypatch.setattr(Systems, "_faiss", lambda _: pytest.fail("the corpus was embedded"))
+    systems = Systems(Dataset.load(dataset))
+    rerankers = 'ensemble?rerankers=["lexical?language=german","lexical",{"type":"lexical","language":"null"}]'
+    german, english, plain = systems.named(rerankers)[1].rerankers
+    texts = list(DOCUMENTS.values())
+    for reranker, language in ((german, "german"), (english, "english"), (plain, None)):
+        assert reranker.statistics == TermStatistics.from_texts(texts, language=language)
+    assert systems.named("lexical")[1].statistics is english.statistics
+
+
+def test_documents_that_a_cache_had_a_local_model_judge_are_not_what_endpoints_were_asked(capsys, dataset):
+    said = run(capsys, "evaluate", dataset, "bm25", "cached?reranker=lexical", "--metric", "mrr").out
+    assert "| cached?reranker=lexical " in said
+    assert "| documents " not in said
+    assert "asked and cost" not in said
+
+
 def test_one_page_is_written(capsys, dataset, tmp_path):
     run(
         capsys,
@@ -146,13 +181,33 @@ def test_answers_are_kept_and_gone_on_from(capsys, dataset, tmp_path):
     ("systems", "why"),
     [
         ([], "at least one system"),
-        (["nonsense"], "Unknown reranker 'nonsense'"),
+        (
+            ["nonsense"],
+            "Unknown system 'nonsense'. There are the searches bm25, faiss, hybrid and the rerankers embedded,",
+        ),
+        (["bm52"], "Unknown system 'bm52'. Did you mean 'bm25'?"),
         (["lexical"], "comes first"),
         (["missing.module:Thing"], "cannot be imported"),
         ([f"{HERE}:DOCUMENTS"], "is a dict"),
         ([f"{HERE}:RETRIEVER", f"{HERE}:RETRIEVER"], "Two systems are called"),
         (["faiss?k"], "is not NAME=VALUE"),
-        (["faiss?n=3"], "takes a number k"),
+        (["faiss?n=3"], "faiss has no field 'n'. It takes k."),
+        (["faiss?language=german"], "faiss has no field 'language'"),
+        (
+            ["bm25?languag=german"],
+            "bm25 has no field 'languag'. Did you mean 'language'? It takes k, language, stop_words,",
+        ),
+        (["bm25?index=3"], "bm25 has no field 'index'"),
+        (["bm25?preprocess_func=os:system"], "bm25 has no field 'preprocess_func'"),
+        (["bm25?k=3&k=4"], "said twice"),
+        (["bm25?b=2"], "bm25: b: Input should be less than"),
+        (["hybrid?language=klingon"], "hybrid: There is no stemmer for 'klingon'"),
+        *(
+            ([f"{kind}?k={k}"], f"{kind}: k is a number of documents, at least 1")
+            for kind in ("bm25", "faiss", "hybrid")
+            for k in ("0", "-1", "2.5", "true", "many")
+        ),
+        (["bm25", "diversity?top_n=2"], 'embeddings is "embedded", or given as'),
         ([f"{HERE}:RETRIEVER", f"{HERE}:LongestFirst?topn=3"], "topn"),
     ],
 )

@@ -1,5 +1,6 @@
 import json
 import random
+import sys
 
 import pytest
 
@@ -66,6 +67,32 @@ def test_what_is_tuned_is_written_and_can_be_evaluated_and_used(capsys, dataset,
     assert [json.loads(line)["text"] for line in said.splitlines()] == ["the river"]
 
 
+def test_a_budget_that_chooses_nothing_is_said_to_write_nothing(capsys, dataset, tmp_path):
+    budgets = ["--budget", "0.0000001", "--budget", "5"]
+    said = run(capsys, "tune", dataset, dataset / "run.trec", "lexical", *budgets, "--out", tmp_path / "tuned").out
+    assert "nothing written for within 0.0001 ms: no reranking\n" in said
+    assert [file.name for file in (tmp_path / "tuned").iterdir()] == ["within-5000ms.toml"]
+    assert "nothing written" not in run(capsys, "tune", dataset, dataset / "run.trec", "lexical", *budgets).out
+
+
+def ask(*_, **__):
+    pytest.fail("something was asked")
+
+
+@pytest.mark.parametrize("mistake", ["no tomli_w", "a file in place of the folder"])
+def test_what_cannot_be_written_is_said_before_anything_is_asked(capsys, dataset, tmp_path, monkeypatch, mistake):
+    monkeypatch.setattr("langchain_rerankkit.tuning.tune.tune", ask)
+    out = tmp_path / "tuned"
+    if mistake == "no tomli_w":
+        monkeypatch.setitem(sys.modules, "tomli_w", None)
+        why = "pip install 'langchain-rerankkit[config]'"
+    else:
+        out.write_text("")
+        why = "tuned"
+    said = run(capsys, "tune", dataset, dataset / "run.trec", "lexical", "--out", out, status=2)
+    assert why in said.err
+
+
 def test_depths_cut_what_is_read(capsys, dataset, tmp_path):
     # With the answer tenth, five documents are too few: whatever is chosen reads all.
     run(capsys, "tune", dataset, dataset / "run.trec", "lexical", "--budget", "5", "--depth", "5", "--out", tmp_path)
@@ -78,7 +105,7 @@ def test_depths_cut_what_is_read(capsys, dataset, tmp_path):
     [
         (["lexical", "lexical"], "Two rerankers are called 'lexical'"),
         (["lexical?top_n=3"], "top_n"),
-        (["lexica"], "Did you mean 'lexical'"),
+        (["lexica"], "Unknown system 'lexica'. Did you mean 'lexical'"),
         ([f"{HERE}:RETRIEVER"], "is no reranker"),
         ([f"{HERE}:Mine", "--out", "tuned"], "none of embedded"),
         (["cohere:m?api_key=hush"], "environment variable"),

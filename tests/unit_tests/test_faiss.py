@@ -1067,3 +1067,11 @@ def test_a_missing_library_is_named(monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=r"langchain-rerankkit\[faiss\]"):
         FAISS(MODEL)
+
+
+def test_one_id_or_text_in_place_of_several_is_refused():
+    store = FAISS.from_texts(["a", "b", "c"], DeterministicFakeEmbedding(size=4), ids=["1", "2", "12"])
+    for wrong in (lambda: store.delete("12"), lambda: store.get_by_ids("12"), lambda: store.add_texts("hello")):
+        with pytest.raises(TypeError, match="Give a list"):
+            wrong()
+    assert len(store.get_by_ids(["1", "2", "12"])) == 3

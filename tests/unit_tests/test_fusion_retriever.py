@@ -12,6 +12,7 @@ from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import ConfigurableField, RunnableLambda
 from langchain_core.tracers.context import collect_runs
+from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_tests.integration_tests.retrievers import RetrieversIntegrationTests
 from pydantic import ValidationError
@@ -500,3 +501,45 @@ def test_fused_systems_beat_the_better_of_their_parts(data_folder, tmp_path):
             print(f"{whole}, {method}: {change:+.4f} over {best}, p {p:.4f}")
             assert change > 0.01
             assert p < 0.01
+
+
+def test_equal_texts_of_one_list_stay_apart_whatever_came_before():
+    twins = [Document(page_content="T", id="a"), Document(page_content="T", id="b")]
+    for stranger in (Document(page_content="T"), Document(page_content="T", id="x")):
+        lists = [[stranger], twins]
+        for order in (lists, lists[::-1]):
+            found = FusionRetriever([FixedRetriever(documents=one) for one in order]).invoke("q")
+            assert len(found) == 2
+            assert len({document.id for document in found}) == 2
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_an_answer_that_is_no_list_fails_its_own_question_alone(asynchronous):
+    odd = RunnableLambda(lambda question: None if question == "bad" else [Document(page_content="x")])
+    retriever = FusionRetriever([odd])
+    questions = ["q", "bad"]
+    if asynchronous:
+        good, bad = asyncio.run(retriever.abatch(questions, return_exceptions=True))
+    else:
+        good, bad = retriever.batch(questions, return_exceptions=True)
+    assert len(good) == 1
+    assert isinstance(bad, TypeError)
+
+
+def test_a_batch_has_the_tags_and_metadata_of_the_retriever():
+    retriever = FusionRetriever([FixedRetriever(documents=[])], tags=["T"], metadata={"M": 1})
+    collector = RunCollectorCallbackHandler()
+    retriever.invoke("q", {"callbacks": [collector]})
+    retriever.batch(["q"], {"callbacks": [collector]})
+    one, other = collector.traced_runs
+    assert one.tags == other.tags == ["T"]
+    assert other.metadata["M"] == 1
+    assert other.metadata["ls_retriever_name"] == one.metadata["ls_retriever_name"]
+
+
+def test_one_hit_of_a_store_that_gives_distances_counts_as_a_distance():
+    store = FAISS.from_texts(["near", "far"], EMBEDDING)
+    one, two = (
+        FusionRetriever([store.as_retriever(search_kwargs={"k": k})], method="sum").invoke("near")[0] for k in (1, 2)
+    )
+    assert one.metadata["relevance_score"] == two.metadata["relevance_score"] <= 0

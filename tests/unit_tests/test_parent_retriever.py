@@ -305,3 +305,18 @@ def test_a_reranker_of_chunks_runs_nested_and_mistakes_are_refused():
             make([], **fields)
     with pytest.raises(ValueError, match="at least 1"):
         retriever.invoke("q", k=0)
+
+
+def test_a_key_that_cannot_be_one_leaves_its_chunk_and_the_other_questions_alone():
+    odd = Document(page_content="odd", metadata={"doc_id": ["a", "b"]})
+    retriever = ParentRetriever(base_retriever=FixedRetriever(documents=[odd]), docstore=InMemoryStore())
+    assert [found[0].page_content for found in retriever.batch(["q", "r"])] == ["odd", "odd"]
+
+
+def test_the_parents_of_the_docstore_are_not_the_callers():
+    docstore = InMemoryStore()
+    docstore.mset([("p", Document(page_content="parent", metadata={"nested": {"list": []}}))])
+    chunk = Document(page_content="parent", metadata={"doc_id": "p"})
+    retriever = ParentRetriever(base_retriever=FixedRetriever(documents=[chunk]), docstore=docstore)
+    retriever.invoke("q")[0].metadata["nested"]["list"].append("changed")
+    assert docstore.mget(["p"])[0].metadata == {"nested": {"list": []}}

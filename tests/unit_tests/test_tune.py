@@ -28,7 +28,7 @@ from langchain_rerankkit.tuning import timing
 from langchain_rerankkit.tuning.choosing import Times, within_noise
 from langchain_rerankkit.tuning.remembering import RememberingReranker
 from langchain_rerankkit.tuning.report import NO_RERANKING, UNTUNED
-from langchain_rerankkit.tuning.settings import Setting, Stage, every_setting
+from langchain_rerankkit.tuning.settings import Setting, Step, every_setting
 from langchain_rerankkit.tuning.timing import fastest_batches
 
 # --- a world in which the best setting is known -----------------------------------------------------------------------
@@ -123,7 +123,7 @@ def test_the_best_depth_is_found():
     found = tune(dataset, run, {"reader": Reads(each=0.001)}, budgets=[1.0], depths=[5, 10, 17])
     assert found[1.0].setting == "reader on 10"
     assert found[1.0].held_out == 1.0
-    assert found[1.0].gain.verdict == found[1.0].change.verdict == "better"
+    assert found[1.0].gain.verdict == found[1.0].against_untuned.verdict == "better"
 
 
 def test_a_cheap_one_chooses_for_an_expensive_one_where_time_is_short():
@@ -133,7 +133,7 @@ def test_a_cheap_one_chooses_for_an_expensive_one_where_time_is_short():
     assert found[0.08].setting == "cheap on all, then strong on 5"
     assert found[0.08].held_out == 1.0
     assert found[0.08].seconds == pytest.approx(20 * 0.0001 + 5 * 0.01)
-    assert found[0.08].change.verdict == "equal"  # as good as the untuned one, which reads all
+    assert found[0.08].against_untuned.verdict == "equal"  # as good as the untuned one, which reads all
     assert found[10.0].setting == found[0.08].setting  # more time brings no more
     assert isinstance(found[0.08].reranker, CascadeReranker)
 
@@ -164,12 +164,35 @@ def test_what_was_better_by_chance_is_found_out():
     assert "Leave the reranker out" in str(found)
 
 
+def test_where_the_untuned_one_was_better_it_is_said_to_be_the_one_to_take():
+    dataset, run = world(cheap_finds_five)
+    rerankers = {"cheap": Reads(place=1, each=0.0001), "strong": Reads(each=0.01)}
+    found = tune(dataset, run, rerankers, budgets=[0.04, 0.08], depths=[5, 10])
+    worse, equal = (
+        next(note for note in found.notes if f"Within {budget} ms, against the untuned" in note) for budget in (40, 80)
+    )
+    assert found[0.04].against_untuned.verdict == "worse"
+    assert worse.endswith(" Take the untuned one if its time fits.")
+    assert "Take the untuned" not in equal
+
+
+def test_each_difference_stands_under_what_it_is_from():
+    dataset, run = world(reader_is_fooled_below_ten)
+    found = tune(dataset, run, {"reader": Reads(each=0.001)}, budgets=[1.0], depths=[10])
+    table = found.table()
+    row = dict(zip(table.header, table.rows[-1], strict=True))
+    report = found.report
+    for column, name in (("vs none", NO_RERANKING), ("vs untuned", UNTUNED)):
+        behind = found[1.0].held_out - report[name].scores[found.metric]
+        assert row[column] == f"{behind:+.3f} better"
+
+
 def test_what_fits_no_budget_is_not_chosen():
     dataset, run = world(cheap_finds_five)
     found = tune(dataset, run, {"strong": Reads(each=0.01)}, budgets=[0.01, 0.5], depths=[])
     assert [choice.setting for choice in found.choices] == [NO_RERANKING, "strong on all"]
     assert found[0.5].system == UNTUNED  # the same, and asked once
-    assert found[0.5].change is None
+    assert found[0.5].against_untuned is None
 
 
 class Hurries(Reads):
@@ -389,7 +412,7 @@ def test_what_a_member_drops_or_cannot_judge_stays_so():
     st.lists(st.integers(0, 20).map(lambda tenths: tenths / 10), min_size=6, max_size=6),
 )
 def test_as_good_is_within_one_standard_error_of_the_paired_difference(columns, taken):
-    settings = [None, *(Setting((Stage(depth, (("a", 1.0),)),)) for depth in range(1, len(columns)))]
+    settings = [None, *(Setting((Step(depth, (("a", 1.0),)),)) for depth in range(1, len(columns)))]
     values = dict(zip(settings, columns, strict=True))
     predicted = dict(zip(settings, [0.0, *taken], strict=False))
     chosen = within_noise(values, Times(predicted, dict(predicted)), budget=1.0)
