@@ -18,6 +18,8 @@ __all__ = ["Ids", "Metadatas", "copy_document", "from_lines", "make_documents", 
 
 _Item = TypeVar("_Item")
 
+_DEEPEST = 100  # lists and dicts inside each other in metadata: copying needs two calls for each
+
 Ids = Iterable[str | None] | None
 Metadatas = Iterable[Mapping[str, Any] | None] | None
 
@@ -98,8 +100,10 @@ def from_lines(path: Path, data: bytes, count: int) -> list[Document]:
     for number, line in enumerate(data.split(b"\n")[:-1], start=1):
         try:
             entry = json.loads(line.decode("utf-8", "surrogatepass"))
+            if line.count(b"{") + line.count(b"[") > _DEEPEST:  # else nothing can be too deep
+                _check_metadata(entry["id"], entry["metadata"])
             documents.append(Document(page_content=entry["text"], metadata=entry["metadata"], id=entry["id"] + ""))
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             msg = f"{path}: line {number} is not a document."
             raise IndexFormatError(msg) from error
     different = len({document.id for document in documents})
@@ -110,21 +114,28 @@ def from_lines(path: Path, data: bytes, count: int) -> list[Document]:
 
 
 def _to_line(document: Document) -> bytes:
-    for key, value in document.metadata.items():
-        if problem := _unsaveable({key: value}):
-            msg = f"Document {document.id!r}, metadata {key!r}: {problem} would not come back from JSON as it is."
-            raise TypeError(msg)
+    _check_metadata(document.id, document.metadata)
     line = {"id": document.id, "text": document.page_content, "metadata": document.metadata}
     return json.dumps(line, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
 
 
-def _unsaveable(value: Any) -> str:
-    """What in a value JSON would refuse or change; nothing if all is well."""
+def _check_metadata(id_: str | None, metadata: Mapping[str, Any]) -> None:
+    for key, value in metadata.items():
+        if problem := _unsaveable({key: value}, _DEEPEST):
+            msg = f"Document {id_!r}, metadata {key!r}: {problem} would not come back from JSON as it is."
+            raise TypeError(msg)
+
+
+def _unsaveable(value: Any, levels: int) -> str:
+    """What in a value JSON would refuse or change, or nests deeper than so many levels; nothing if all is well."""
     kind = type(value)
     if kind is dict and not all(type(key) is str for key in value):
         return "a key that is not a str"
     if kind in (dict, list):
-        return next(filter(None, map(_unsaveable, value.values() if kind is dict else value)), "")
+        if not levels:
+            return f"a value of more than {_DEEPEST} levels"
+        values = value.values() if kind is dict else value
+        return next(filter(None, (_unsaveable(inner, levels - 1) for inner in values)), "")
     if kind is int and value.bit_length() > 10_000:  # noqa: PLR2004 - Python neither prints nor reads such
         return "so large an int"
     if kind is float and not math.isfinite(value):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import threading
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
@@ -34,12 +35,17 @@ Analyser = Callable[[str], list[str]]
 # Scripts that are written without spaces: Han, kana and Hangul syllables are cut into pairs, as Lucene's CJK analyser.
 UNSPACED = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
 
+# Vowel signs and accents that no letter has taken in are parts of words, though Python's \w has none of them. Not those of
+# Thai, Lao, Burmese and Khmer, whose words have no spaces between them and would become one; nor signs of how to draw.
+_NO_PARTS = re.compile(rf"[{UNSPACED}\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\ua9e0-\ua9ff\uaa60-\uaa7f\ufe00-\ufe0f]")
+_MARKS = range(0x300, 0x20000)  # what follows are variants of signs
+
 _REMEMBERED = 100_000  # words whose stems a thread keeps: most of a text's words come again and again
 _LONGEST = 40  # letters of a word that is kept, so that strange texts take no memory
 
 
 def analyser(language: str | None, stop_words: frozenset[str] = frozenset()) -> Analyser:
-    """A function from text to terms: case folded, cut at non-letters, stemmed.
+    """A function from text to terms: those of `words`, stemmed.
 
     Args:
         language: Language of the Snowball stemmer (``"english"``, ``"german"``, …), or None for no stemming.
@@ -111,21 +117,30 @@ def stop_words(language: str) -> frozenset[str]:
     return frozenset(word for entry in getattr(lists, f"STOPWORDS_{name}", ()) for word in words(entry))
 
 
-@cache  # at first use, since so large a class takes milliseconds to compile
+@cache  # at first use, since so large a class takes milliseconds to make
 def _patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
     """Words of any script; a character of an unspaced script; words of other scripts, which are found faster."""
+    signs = map(chr, _MARKS)
+    marks = "".join(sign for sign in signs if unicodedata.category(sign) in {"Mn", "Mc"} and not _NO_PARTS.match(sign))
+    spaced, other = r"[^\W_]", rf"[^\W_{UNSPACED}]"
     return (
-        re.compile(rf"([{UNSPACED}]+)|[^\W_{UNSPACED}]+"),
+        re.compile(rf"([{UNSPACED}]+)|{other}+(?:[{marks}]+{other}*)*"),
         re.compile(rf"[{UNSPACED}]"),
-        re.compile(r"[^\W_]+"),
+        re.compile(rf"{spaced}+(?:[{marks}]+{spaced}*)*"),
     )
 
 
+_ascii_words = re.compile(r"[^\W_]+", re.ASCII).findall
+
+
 def words(text: str) -> list[str]:
-    """The words of a text: case folded, cut at non-letters, and into pairs where a script has no spaces."""
-    text = text.casefold()
+    """The words of a text: case folded, composed (NFC), cut at non-letters, and into pairs where a script has no spaces."""
+    if text.isascii():
+        return _ascii_words(text.lower())
+    # Twice, since folding takes letters apart: canonical caseless matching, Unicode 3.13, D145.
+    text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
     pattern, unspaced, spaced = _patterns()
-    if text.isascii() or not unspaced.search(text):
+    if not unspaced.search(text):
         return spaced.findall(text)
     found_words: list[str] = []
     for found in pattern.finditer(text):

@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
@@ -103,20 +104,23 @@ class Identity:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._loaded: Any = None  # what the reranker's model is held by: something else where a field has changed
+        self._state: Any = None
         self._id = ""
+        self._changes = 0
         self._settled = False
 
-    def of(self, reranker: Reranker) -> str:
-        """What it is."""
+    def of(self, reranker: Reranker) -> tuple[str, int]:
+        """What it is, and how often that has changed: an id does not tell apart two clients, nor what functions take from around them."""
         with self._lock:
-            if self._loaded is not reranker._once:
-                self._loaded, self._id, self._settled = reranker._once, kept_scores_id(reranker), False
-            return self._id
+            state = _state(reranker)
+            if self._state != state:
+                self._state, self._id, self._settled = state, kept_scores_id(reranker), False
+                self._changes += 1
+            return self._id, self._changes
 
     def is_settled(self, reranker: Reranker) -> bool:
         """Whether that will not change by loading its model."""
-        return self._settled and self._loaded is reranker._once
+        return self._settled and bool(self._state == _state(reranker))
 
     def settle(self, reranker: Reranker) -> bool:
         """Load its model, which may find other files than there were; whether it is another one then."""
@@ -134,16 +138,37 @@ def option_names(reranker: Reranker) -> list[str]:
     )
 
 
+def _state(reranker: Reranker) -> list[Any]:
+    """What is equal until a field changes: of the reranker, or of one that it is made of."""
+    whole, *members = parts(reranker)  # a call's own options are told by who keeps scores; those of members are not
+    options = [[(name, getattr(part, name)) for name in option_names(part)] for part in members]
+    return [whole._once, *(part._once for part in members), repr(options)]
+
+
 def _is_ours(kind: type) -> bool:
     return kind.__module__.startswith("langchain_rerankkit.")
 
 
 def _is_known(name: str, value: Any) -> bool:
-    if name in _BESIDE or value is None or isinstance(value, (str, bool, int, float, Mapping)):
+    if name in _BESIDE or value is None or isinstance(value, (str, bool, int, float, SecretStr)):
         return True
-    if isinstance(value, (list, tuple)):
-        return all(_is_known(name, one) for one in value)
-    return name != "client" and (_is_ours(type(value)) or isinstance(value, BaseModel))
+    if isinstance(value, (list, tuple, Mapping)):
+        return all(_is_known(name, one) for one in (value.values() if isinstance(value, Mapping) else value))
+    if name == "client":
+        return False
+    return _is_ours(type(value)) or (isinstance(value, BaseModel) and _is_known_of_others(value))
+
+
+def _is_known_of_others(model: BaseModel) -> bool:
+    """Of LangChain's packages those whose fields say all: what is excluded from them is not part of an id."""
+    if not type(model).__module__.startswith("langchain") or model.model_extra:
+        return False
+    shown = _fields(model)
+    return all(
+        _is_known(name, value) and (name in shown or name in _BESIDE or isinstance(value, SecretStr))
+        for name, value in _fields(model, every=True).items()
+        if not _SECRET.search(name)
+    )
 
 
 def _files(reranker: Reranker) -> list[str]:
@@ -173,12 +198,12 @@ def _commit(model: str, cache_dir: str | None, revision: str | None) -> str:
     return Path(found).parent.name if isinstance(found, str) else ""
 
 
-def _fields(model: BaseModel) -> dict[str, Any]:
-    """Fields that are not at their default, without secrets."""
+def _fields(model: BaseModel, *, every: bool = False) -> dict[str, Any]:
+    """Fields that are not at their default, without secrets and what is excluded unless every one is wanted."""
     fields = {}
     for name, about in type(model).model_fields.items():
         value = getattr(model, name)
-        if not about.exclude and not isinstance(value, SecretStr) and not _SECRET.search(name):
+        if every or not (about.exclude or isinstance(value, SecretStr) or _SECRET.search(name)):
             default = about.get_default(call_default_factory=True, validated_data={})
             if type(value) is not type(default) or value != default:
                 fields[name] = value
@@ -191,7 +216,11 @@ def _shown(value: Any) -> str:  # noqa: PLR0911 - a return for each kind of valu
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(_shown, value))}]"
     if isinstance(value, Mapping):
-        kept = sorted((str(key), _shown(item)) for key, item in value.items() if not _SECRET.search(str(key)))
+        kept = sorted(
+            (str(key), _shown(item))
+            for key, item in value.items()
+            if isinstance(item, Number) or not _SECRET.search(str(key))  # a word that is counted is no secret
+        )
         return f"#{_digest(repr(kept))}"
     if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
         return repr(value.item())  # a number of numpy

@@ -22,6 +22,7 @@ from langchain_rerankkit.errors import IndexFormatError
 
 __all__ = ["Format", "Saved", "read_folder", "write_folder"]
 
+_TRIES = 10  # at a folder that is being saved
 _saving = threading.Lock()  # the clean-up of one save must not take the files of another
 
 
@@ -95,20 +96,32 @@ def write_folder(
 
 
 def read_folder(folder: str | os.PathLike[str], name: str, form: Format) -> Saved:
-    """Read what `write_folder` wrote.
+    """Read what `write_folder` wrote, also while it writes again: what comes back is of one save.
 
     Raises:
         IndexFormatError: If a file is missing, damaged, foreign, or of an unknown version; names the file.
         ValueError: If the name is a path.
     """
     path = _manifest_path(folder, name)
-    manifest = _read_manifest(path, form)
-    paths = _data_paths(path, form, manifest)
-    return Saved(
-        fields={field: manifest[field] for field in form.fields},
-        data={part: _read(file, manifest[f"{part}_sha256"]) for part, file in paths.items()},
-        paths=paths,
-    )
+    for left in range(_TRIES - 1, -1, -1):
+        before, manifest = _state(path), _read_manifest(path, form)
+        paths = _data_paths(path, form, manifest)
+        try:
+            data = {part: _read(file, manifest[f"{part}_sha256"]) for part, file in paths.items()}
+            break
+        except IndexFormatError:
+            if not left or _state(path) == before:  # else a save came between, and removed what it replaced
+                raise
+    return Saved(fields={field: manifest[field] for field in form.fields}, data=data, paths=paths)
+
+
+def _state(manifest: Path) -> tuple[int, int] | None:
+    """What differs after each save, also after one of the same data."""
+    try:
+        found = manifest.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _manifest_path(folder: str | os.PathLike[str], name: str) -> Path:

@@ -74,7 +74,7 @@ def load_token_encoder(
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             msg = f"The late-interaction model {model!r} could not be loaded: {error}"
             raise ModelNotFoundError(msg, searched=[files.folder]) from error
-        return TokenEncoder(loaded)
+        return TokenEncoder(loaded, fixed=True)
 
     return shared(key, load)
 

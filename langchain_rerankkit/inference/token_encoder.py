@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from langchain_rerankkit._optional import require
 from langchain_rerankkit.inference.passes import Passes, out_of_memory
 from langchain_rerankkit.inference.token_vectors import TokenVectors
-from langchain_rerankkit.inference.tokens import Row, Tokenizer, windows
+from langchain_rerankkit.inference.tokens import Row, Tokenizer
 from langchain_rerankkit.inference.torch import pass_tokens, runtime_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from langchain_rerankkit.inference.token_vectors import Floats
     from langchain_rerankkit.passages import LongDocuments
@@ -44,6 +45,7 @@ class TokenEncoder:
 
     Args:
         model: The encoder; nothing of it changes.
+        fixed: Whether nobody else changes it either. Else it may be trained between two calls.
 
     Attributes:
         model: The encoder.
@@ -52,10 +54,10 @@ class TokenEncoder:
         batch_tokens: Tokens of a pass that are fastest on it.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, fixed: bool = False) -> None:
         self._torch = require("torch", extra="local")
         self._np = require("numpy", extra="local")
-        self.model = model.eval()
+        self.model = model.eval() if fixed else model
         self.mean = model.similarity_fn_name == "meanmaxsim"
         self._tokenizer: Tokenizer | None = None
         if hasattr(model.tokenizer, "backend_tokenizer") and "message" not in getattr(model, "modalities", ()):
@@ -64,7 +66,8 @@ class TokenEncoder:
         self.runtime = runtime_of(getattr(weights, "dtype", None), model.device)
         self.batch_tokens = pass_tokens(model.device)
         self._passes = Passes(self._encode)
-        self._weights: str | None = None
+        self._fixed = fixed
+        self._weights: str | None = None  # their checksum, where they do not change
 
     @property
     def dimensions(self) -> int:
@@ -140,13 +143,14 @@ class TokenEncoder:
             ValueError: If the weights cannot be seen.
         """
         model = self.model
-        if self._weights is None:
-            self._weights = self._checksum()
+        weights = self._weights or self._checksum()
+        if self._fixed:
+            self._weights = weights
         tokenizer = getattr(model.tokenizer, "backend_tokenizer", None)
         definition = json.loads(tokenizer.to_str()) if tokenizer is not None else {}
         config = model[0].config.to_diff_dict() if hasattr(model[0], "config") else {}
         settings = {
-            "weights": self._weights,
+            "weights": weights,
             "prompts": model.prompts,
             "modules": [
                 [type(module).__name__, module.get_config_dict() if hasattr(module, "get_config_dict") else None]
@@ -199,9 +203,18 @@ class TokenEncoder:
                 "it in passages, or 'truncate' to read its beginning."
             )
             raise ValueError(msg)
-        offsets = tokenizer.spans(text)[1]
-        cuts = windows(len(offsets), room, min(_OVERLAP, room - 1))
-        return [(text[offsets[start][0] : offsets[stop - 1][1]], stop - start) for start, stop in cuts]
+        return _chunks(tokenizer, text, room)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Without dropout, whatever mode the model's owner has it in afterwards: encoding switches it off for good."""
+        modes = [] if self._fixed else [(module, module.training) for module in self.model.modules()]
+        try:
+            self.model.eval()
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
 
     def _encode(self, rows: list[Any]) -> Any:
         """Vectors of each row, as an array of arrays."""
@@ -211,15 +224,16 @@ class TokenEncoder:
             groups.setdefault((row.task, row.limit), []).append(position)
         outputs = np.empty(len(rows), dtype=object)
         try:
-            for (task, limit), positions in groups.items():
-                options = {} if limit is None else {"processing_kwargs": {"text": {"max_length": limit}}}
-                encode = self.model.encode_query if task == "query" else self.model.encode_document
-                texts = [rows[position].text for position in positions]
-                encoded = encode(texts, batch_size=len(texts), show_progress_bar=False, **options)
-                together = torch.cat(encoded).float().cpu().numpy()  # one transfer for all
-                ends = np.cumsum([len(vectors) for vectors in encoded])
-                for position, vectors in zip(positions, np.split(together, ends[:-1]), strict=True):
-                    outputs[position] = vectors
+            with self._evaluating():
+                for (task, limit), positions in groups.items():
+                    options = {} if limit is None else {"processing_kwargs": {"text": {"max_length": limit}}}
+                    encode = self.model.encode_query if task == "query" else self.model.encode_document
+                    texts = [rows[position].text for position in positions]
+                    encoded = encode(texts, batch_size=len(texts), show_progress_bar=False, **options)
+                    together = torch.cat(encoded).float().cpu().numpy()  # one transfer for all
+                    ends = np.cumsum([len(vectors) for vectors in encoded])
+                    for position, vectors in zip(positions, np.split(together, ends[:-1]), strict=True):
+                        outputs[position] = vectors
         except Exception as error:
             if self.model.device.type == "cuda" and out_of_memory(error):
                 torch.cuda.empty_cache()
@@ -240,3 +254,47 @@ class TokenEncoder:
             rounded = tensor.to(torch.bfloat16) if tensor.is_floating_point() else tensor
             digest.update(rounded.detach().contiguous().reshape(-1).view(torch.uint8).cpu().numpy())
         return digest.hexdigest()
+
+
+def _chunks(tokenizer: Tokenizer, text: str, room: int) -> list[tuple[str, int]]:
+    """Overlapping passages of a text that does not fit, and the tokens of each, which are at most so many.
+
+    Together they cover the text; the last is full as well, as far as the overlap allows. A passage begins with a word
+    where it can, for the end of a word may be more tokens than it was as a part of it, and each is counted anew.
+    """
+    offsets = tokenizer.spans(text)[1]
+    count = len(offsets)
+
+    def word(start: int, latest: int) -> int:
+        """The first token from there on that begins a word; the start itself where there is none."""
+        for place in range(start, latest + 1):
+            begin = offsets[place][0]
+            if begin == 0 or text[begin - 1].isspace() or text[begin : begin + 1].isspace():
+                return place
+        return start
+
+    def passage(start: int, stop: int) -> tuple[str, int]:
+        part = text[offsets[start][0] : offsets[stop - 1][1]]
+        return part, len(tokenizer.spans(part)[0])
+
+    parts: list[tuple[str, int]] = []
+    at = covered = 0  # tokens of the text: where the next passage may begin, and up to where they have been read
+    while covered < count:
+        start = word(max(0, count - room), covered) if count - room <= at else count
+        while start <= covered:  # the last one: its end is kept
+            part, tokens = passage(start, count)
+            if tokens <= room:
+                return [*parts, (part, tokens)]
+            start = word(start + tokens - room, covered)
+        stop = covered
+        for start in (word(at, covered), covered):
+            stop = min(start + room, count)
+            part, tokens = passage(start, stop)
+            while tokens > room and stop > start + 1:
+                stop = max(start + 1, stop - (tokens - room))
+                part, tokens = passage(start, stop)
+            if stop > covered:
+                break
+        parts.append((part, tokens))
+        at, covered = max(at + 1, stop - min(_OVERLAP, room - 1)), stop
+    return parts

@@ -69,16 +69,21 @@ class TokenStore:
         self.kind = kind
         self._dimensions = dimensions
         self._about = {"format": _FORMAT, "encoder": encoder, "dimensions": dimensions, "kind": kind}
-        self._lock = threading.Lock()
-        self._reading: tuple[tuple[int, int], Connection] | None = None  # and which process and file it belongs to
-        self._map: Any = None
         self._warned = False
-        with self._lock, self._named_errors():
+        self._inherited: list[Any] = []
+        self._begin()
+        with self._locked(), self._named_errors():
             self._connection()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._reading: tuple[int, Connection] | None = None  # and which file it belongs to
+        self._map: Any = None
 
     def __len__(self) -> int:
         """How many texts are kept."""
-        with self._lock, self._named_errors():
+        with self._locked(), self._named_errors():
             connection = self._connection()
             return 0 if connection is None else int(connection.execute("SELECT count(*) FROM texts").fetchone()[0])
 
@@ -90,7 +95,7 @@ class TokenStore:
             IndexFormatError: If the index is damaged.
         """
         keys = {sha256(text.encode()).digest(): text for text in texts}
-        with self._lock, self._named_errors():
+        with self._locked(), self._named_errors():
             connection = self._connection()
             if connection is None:
                 return {}
@@ -137,10 +142,17 @@ class TokenStore:
 
     def close(self) -> None:
         """Let go of the files; they are opened again when needed."""
-        with self._lock:
-            if self._reading is not None and self._reading[0][0] == os.getpid():
+        with self._locked():
+            if self._reading is not None:
                 self._reading[1].close()
             self._reading = self._map = None
+
+    def _locked(self) -> threading.Lock:
+        """The lock of this process; one that another thread held during a fork is never let go in the child."""
+        if self._pid != os.getpid():
+            self._inherited.append(self._reading)  # a connection must not be used in a forked process, nor closed there
+            self._begin()
+        return self._lock
 
     def _append(self, vectors: Mapping[str, TokenVectors], end: int) -> tuple[list[tuple[Any, ...]], int]:
         """Write records behind the committed end, and wait until they are on the disk; rows of the index for them."""
@@ -182,14 +194,14 @@ class TokenStore:
     def _connection(self) -> Connection | None:
         """A connection for reading; None where nothing is kept yet.
 
-        Another after a fork, and after the folder was deleted and made again.
+        Another after the folder was deleted and made again.
         """
         path = self.folder / "index.sqlite"
         try:
-            owner = os.getpid(), path.stat().st_ino
+            file = path.stat().st_ino
         except FileNotFoundError:
             return None
-        if self._reading is not None and self._reading[0] == owner:
+        if self._reading is not None and self._reading[0] == file:
             return self._reading[1]
         connection = self._open(path, "rw" if os.access(path, os.W_OK) else "ro")
         try:
@@ -200,7 +212,7 @@ class TokenStore:
         except BaseException:
             connection.close()
             raise
-        self._reading, self._map = (owner, connection), None
+        self._reading, self._map = (file, connection), None
         return connection
 
     def _open(self, path: Path, mode: str) -> Connection:

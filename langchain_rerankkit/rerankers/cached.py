@@ -117,13 +117,16 @@ class CachedReranker(Reranker):
         if any(part.document_text is not None for part in parts(self.reranker)):
             msg = "Set document_text on the CachedReranker, which must know what the model reads, not on its member."
             raise ValueError(msg)
+        self._check_identity()
+        return self
+
+    def _check_identity(self) -> None:
         if self.path is not None and self.identity is None and (unknown := unidentified(self.reranker)):
             msg = (
                 f'Another process cannot tell what {" and ".join(unknown)} does. Name it with identity="my-model-v1", and '
                 "change that name whenever its scores change; or leave path out to keep scores in memory."
             )
             raise ValueError(msg)
-        return self
 
     # --- what its member is ---------------------------------------------------------------------------------------
 
@@ -199,6 +202,7 @@ class CachedReranker(Reranker):
     def _look_up(self, requests: Sequence[ScoreRequest]) -> _Asked:
         """What is known, and what to ask the member."""
         kept: _Kept = self._ready()
+        self._check_identity()  # again, for the member may have been given another client or function meanwhile
         asked = self._split(kept, requests)
         if asked.inputs and not kept.member.is_settled(self.reranker) and kept.member.settle(self.reranker):
             asked = self._split(kept, requests)
@@ -225,8 +229,10 @@ class CachedReranker(Reranker):
     def _keys(self, kept: _Kept, request: ScoreRequest) -> list[bytes]:
         """Of each text: a hash of all that its score depends on."""
         options = [(name, getattr(self.reranker, name)) for name in option_names(self.reranker)]
+        member, changes = kept.member.of(self.reranker)
+        changed = repr(changes) if self.path is None else ""  # which means nothing to other processes
         start = sha256()
-        for part in (repr(self.identity), kept.member.of(self.reranker), repr(options), request.query):
+        for part in (repr(self.identity), member, changed, repr(options), request.query):
             said = part.encode("utf-8", "surrogatepass")
             start.update(len(said).to_bytes(8, "big") + said)
         keys = []

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import ContextThreadPoolExecutor
@@ -126,6 +127,9 @@ class ChatReranker(ChunkingReranker):
     settings; what is asked again here is what was answered and could not be used. An LLM cache of LangChain recognises
     a prompt that it has seen. ``metadata["rerank"]["usage"]`` holds calls, tokens, retries, repairs and seconds of the
     query.
+
+    What the model reads of a document is made harmless first: without control characters, and with round brackets where it
+    looks like an identifier or the end of a turn. ``best_span`` counts in that text.
     """
 
     model: Runnable[Any, Any]
@@ -195,6 +199,12 @@ class ChatReranker(ChunkingReranker):
                 return type(self.model).__name__
         return name
 
+    @override
+    def _text(self, document: Document) -> str:
+        return harmless(
+            super()._text(document)
+        )  # before it is cut, and so that nothing but control characters is blank
+
     def _prepared(self) -> Runnable[Any, Any]:
         """The model with what has to be bound to it."""
         return self.model
@@ -222,11 +232,11 @@ class ChatReranker(ChunkingReranker):
         return self._verdict(Asked(request.query, chunks, ready.counter, meter, self.chunk_score))
 
     def _shown(self, texts: Sequence[str], counter: TokenCounter) -> Chunks:
-        """What is shown of texts: harmless, and cut where they are long."""
+        """What is shown of texts: cut where they are long."""
         limit = self.passage_tokens
 
         def shown(text: str) -> tuple[str, bool]:
-            return (harmless(text), False) if limit is None else counter.cut(harmless(text), limit)
+            return (text, False) if limit is None else counter.cut(text, limit)
 
         return self._chunks(
             texts, limit or 0, "tokens", shown, lambda text, start: counter.reach(text, start, limit or 0)

@@ -55,6 +55,8 @@ class ChunkingReranker(Reranker):
         chunks = Chunks()
         for text in texts:
             beginning, long = shown(text)
+            if long:
+                beginning, long = shown(text.strip())  # white space around it may be all that there is too much of
             if not long or self.long_documents == "truncate":
                 chunks.add([beginning], truncated=long)
                 continue

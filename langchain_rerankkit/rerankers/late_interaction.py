@@ -65,7 +65,8 @@ class LateInteractionReranker(Reranker):
     """Name on the model hub, or a folder. Needed unless there is a ``client``."""
 
     client: Any = Field(default=None, exclude=True, repr=False)
-    """A ready ``sentence_transformers.MultiVectorEncoder``."""
+    """A ready ``sentence_transformers.MultiVectorEncoder``. Nothing of it changes. Where it is trained further, call `close`
+    or make another reranker before the next use: with a ``store`` its weights are looked at only then."""
 
     store: str | None = None
     """A folder that keeps document vectors; by default none are kept. It may hold those of several models and settings,

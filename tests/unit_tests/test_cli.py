@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from langchain_rerankkit import EnsembleReranker, FunctionReranker, LexicalReranker, __version__
+from langchain_rerankkit import FallbackReranker, FunctionReranker, LexicalReranker, __version__
 from langchain_rerankkit.cli import main
 
 
@@ -58,8 +58,8 @@ def test_json_lines_from_standard_input(capsys, monkeypatch):
 
 def test_what_a_reranker_says_of_a_document_is_written(capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("the river\nthe city\n"))
-    rows = rerank(capsys, "river", "--reranker", 'ensemble?rerankers=["lexical"]')
-    expected = EnsembleReranker(rerankers=[LexicalReranker()]).rank("river", ["the river", "the city"])
+    rows = rerank(capsys, "river", "--reranker", 'fallback?rerankers=["lexical"]')
+    expected = FallbackReranker([LexicalReranker()]).rank("river", ["the river", "the city"])
     assert [row["rerank"] for row in rows] == [line.details for line in expected]
     assert rows[0]["rerank"]
 

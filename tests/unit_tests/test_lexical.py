@@ -1,4 +1,5 @@
 import re
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -41,13 +42,56 @@ def test_scripts_without_spaces_are_cut_into_pairs():
     assert analyser(None)("東京都 is 京") == ["東京", "京都", "is", "京"]
 
 
-@given(st.text(st.one_of(st.characters(), st.sampled_from("ab_ -1京都アß\u0301")), max_size=30))
-def test_words_are_runs_of_letters_and_pairs_of_unspaced_ones(text):
-    runs = re.findall(rf"[{UNSPACED}]+|(?:(?![{UNSPACED}_])\w)+", text.casefold())
-    pairs = [
-        [run[n : n + 2] for n in range(len(run) - 1)] if re.match(f"[{UNSPACED}].", run) else [run] for run in runs
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("हिन्दी भाषा", ["हिन्दी", "भाषा"]),
+        ("தமிழ் மொழி", ["தமிழ்", "மொழி"]),
+        ("العَرَبِيَّة، لغة", ["العَرَبِيَّة", "لغة"]),
+        ("cafe\u0301 CAFE\u0301S", ["café", "cafés"]),
+        ("x\u0304_x\u0304 \u0304x", ["x\u0304", "x\u0304", "x"]),
+        ("1\ufe0f\u20e3 ❤\ufe0f a", ["1", "a"]),
+        ("한국어".encode().decode(), ["한국", "국어"]),
+        ("か\u3099いる", ["がい", "いる"]),
+    ],
+)
+def test_marks_are_parts_of_words(text, expected):
+    assert words(text) == expected
+    assert words(unicodedata.normalize("NFD", text)) == expected
+
+
+@given(
+    st.text(st.one_of(st.characters(), st.sampled_from("aeé\u0301\u0316\u0345αᾳक\u093f가\u1100が\u3099")), max_size=20)
+)
+def test_a_text_has_the_same_words_however_its_accents_are_written(text):
+    assert words(unicodedata.normalize("NFC", text)) == words(unicodedata.normalize("NFD", text)) == words(text)
+
+
+def marks(word):
+    """Whether words of these marks stay whole; in scripts without spaces they would grow too long."""
+    spaceless = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\ua9e0-\ua9ff\uaa60-\uaa7f]")
+    return [
+        unicodedata.category(sign) in {"Mn", "Mc"}
+        and not re.match(rf"[{UNSPACED}\ufe00-\ufe0f\U000e0100-\U000e01ef]", sign)
+        and not spaceless.match(sign)
+        for sign in word
     ]
-    assert words(text) == [word for run in pairs for word in run]
+
+
+@given(st.text(st.one_of(st.characters(), st.sampled_from("ab_ -1京都アß\u0301\u0304\u093fกิ\ufe0f")), max_size=30))
+def test_words_are_runs_of_letters_with_their_marks_and_pairs_of_unspaced_ones(text):
+    text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    # "u" for an unspaced sign, "w" for another letter or digit, "m" for a mark, "-" for what is between words.
+    kinds = "".join(
+        "m" if mark else "u" if re.match(f"[{UNSPACED}]", sign) else "w" if re.match(r"[^\W_]", sign) else "-"
+        for sign, mark in zip(text, marks(text), strict=True)
+    )
+    expected = []
+    for found in re.finditer(r"u+|w[wm]*", kinds):
+        run = text[slice(*found.span())]
+        pairs = kinds[found.start()] == "u" and len(run) > 1
+        expected += [run[n : n + 2] for n in range(len(run) - 1)] if pairs else [run]
+    assert words(text) == expected
 
 
 @pytest.mark.parametrize("count", [3, 10])

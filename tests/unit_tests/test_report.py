@@ -67,6 +67,31 @@ def test_any_report_round_trips_through_strict_json(report):
     assert EvaluationReport.from_dict(json.loads(text)) == report
 
 
+def spending(**usages):
+    """The table of systems that spent so much."""
+    systems = [
+        SystemResult(name, {"mrr": 1.0}, {"mrr": {"q": 1.0}}, {"q": ["a"]}, usage=usage)
+        for name, usage in usages.items()
+    ]
+    return EvaluationReport("spending", 1, systems).table()
+
+
+def test_documents_are_shown_beside_requests_or_a_cost_and_not_where_a_local_model_judged_them():
+    local = {"documents": 8, "cached": 0}
+    assert spending(local=local).header == ["system", "mrr"]
+    assert not spending(local=local).legend
+    table = spending(local=local, hosted={"requests": 2, "documents": 20}, told={"documents": 5, "cost": 0.5})
+    assert table.header == ["system", "mrr", "requests", "documents", "cost"]
+    assert [row[-2] for row in table.rows] == ["-", "20", "5"]
+
+
+def test_what_caches_answered_is_said_to_be_that():
+    table = spending(local={"documents": 8, "cached": 3})
+    assert table.header == ["system", "mrr", "cached"]
+    assert "and what caches answered" in table.legend[-1]
+    assert "caches" not in spending(hosted={"requests": 2, "documents": 20}).legend[-1]
+
+
 def test_a_report_without_questions_that_count(tmp_path):
     report = evaluate(FixedRetriever(documents=list(CORPUS)), Dataset(DATASET.questions[1:], CORPUS), ["mrr"])
     assert report.questions == 0

@@ -51,6 +51,16 @@ def test_what_is_far_into_a_long_document_is_found_in_chunks(cohere):
     assert "truncated" not in best.details
 
 
+def test_a_document_is_cut_from_where_it_says_something(cohere):
+    late = " " * 5000 + "The river flows through the city under nine bridges. " * 3
+    texts = [late, "\n" * 5000 + SHORT[0], SHORT[1] + "\n" * 5000]
+    lines = hosted("cohere", cohere.url, max_characters=100).rank(QUERY, texts)
+    assert sent(cohere) == [late.strip()[:100], SHORT[0], SHORT[1]]
+    by_text = {line.document.page_content: line.details.get("truncated") for line in lines}
+    assert by_text == dict(zip(texts, [True, None, None], strict=True))
+    assert len(hosted("cohere", cohere.url, max_characters=100, long_documents="error").rank(QUERY, texts[1:])) == 2
+
+
 @pytest.mark.parametrize("how", ["max", "mean", "first"])
 def test_a_document_has_the_score_that_its_chunks_have_as_documents(cohere, how):
     fields = {"max_characters": 300, "chunk_overlap": 50, "long_documents": "chunk"}

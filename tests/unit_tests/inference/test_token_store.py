@@ -317,6 +317,45 @@ def test_processes_share_a_store(folder):
 
 
 @needs_fork
+def test_a_fork_while_another_thread_reads_does_not_wait_for_that_thread(folder):
+    code = """
+import os, signal, sys, threading
+from pathlib import Path
+from tests.unit_tests.inference import test_token_store as t
+
+store = t.open_store(Path(sys.argv[1]))
+t.fill(store, t.TEXTS[:50])
+assert t.right(store, t.TEXTS) == 50
+reads, forked = threading.Event(), threading.Event()
+
+def found(connection, keys, found=store._found):
+    reads.set()
+    forked.wait()
+    return found(connection, keys)
+
+store._found = found
+thread = threading.Thread(target=t.right, args=(store, t.TEXTS))
+thread.start()
+reads.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(10)
+    del store._found
+    assert t.right(store, t.TEXTS) == len(store) == 50
+    store.close()
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+forked.set()
+thread.join()
+assert status == 0, status
+assert t.right(store, t.TEXTS) == 50
+"""
+    command = [sys.executable, "-W", "ignore:.*fork:DeprecationWarning", "-c", code, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=PROJECT)
+    assert done.returncode == 0, done.stderr
+
+
+@needs_fork
 def test_a_fork_reads_with_a_connection_of_its_own(folder):
     code = """
 import os, sys

@@ -16,20 +16,24 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from langchain_core.documents import Document
+from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 from langchain_rerankkit import (
+    BiEncoderReranker,
     CachedReranker,
     CascadeReranker,
     CohereReranker,
     CrossEncoderReranker,
+    EmbeddedEmbeddings,
     EmbeddedReranker,
     EnsembleReranker,
     FallbackReranker,
@@ -177,6 +181,57 @@ def test_a_member_that_changes_is_another_one(place):
     cached.reranker.model = "other"
     cached.rank("q", ["a"])
     assert cached.cache_info().hits == 0
+
+
+def closure(score):
+    return FunctionReranker(function=lambda _, texts: [score] * len(texts)).function
+
+
+class Judge:
+    """A ready client, which only its owner can tell from another."""
+
+    def __init__(self, score):
+        self.score = score
+
+
+class Asks(Reranker):
+    client: Any = Field(default=None, exclude=True)
+    instruction: str = ""
+    call_options = Reranker.call_options | {"instruction"}
+
+    def _score(self, query, texts):
+        return [self.client.score + len(self.instruction)] * len(texts)
+
+
+def test_a_member_that_changes_without_another_id_is_another_one_in_memory():
+    by_function = CachedReranker(FunctionReranker(function=closure(1.0)))
+    by_client = CachedReranker(Asks(client=Judge(1.0)))
+    nested = CachedReranker(FallbackReranker([Asks(client=Judge(1.0))], keep_order=False))
+
+    def replace(member):
+        nested.reranker.rerankers[0] = member
+
+    for cached, change, score in (
+        (by_function, lambda: setattr(by_function.reranker, "function", closure(2.0)), 2.0),
+        (by_client, lambda: setattr(by_client.reranker, "client", Judge(2.0)), 2.0),
+        (nested, lambda: setattr(nested.reranker.rerankers[0], "client", Judge(2.0)), 2.0),
+        (nested, lambda: setattr(nested.reranker.rerankers[0], "instruction", "x"), 3.0),
+        (nested, lambda: replace(Asks(client=Judge(5.0))), 5.0),
+    ):
+        cached.rank("q", ["a"])
+        (before,) = cached.rank("q", ["a"])
+        assert before.details["cached"] is True
+        change()
+        for kept in (None, True):
+            (after,) = cached.rank("q", ["a"])
+            assert (after.score, after.details.get("cached")) == (score, kept)
+
+
+def test_a_member_that_no_longer_can_be_told_is_refused_with_a_file(tmp_path):
+    cached = CachedReranker(CrossEncoderReranker(model="a/b"), path=tmp_path / "scores")
+    cached.reranker.client = Client()
+    with pytest.raises(ValueError, match=r"CrossEncoderReranker\.client"):
+        cached.rank("q", ["a"])
 
 
 def test_errors_and_what_was_not_judged_are_not_kept(place):
@@ -339,6 +394,73 @@ def test_a_file_needs_members_that_another_process_can_tell(tmp_path):
         hosted("cohere", "http://127.0.0.1:1"),
     ):
         assert unidentified(member) == []
+
+
+class Network(BaseModel, Embeddings):
+    """Embeddings of somebody's own, which are what an object in them is."""
+
+    net: Any = None
+
+    def embed_query(self, text):
+        return self.net(text)
+
+    def embed_documents(self, texts):
+        return [self.net(text) for text in texts]
+
+
+def of_langchain(**fields):
+    """A model of one of LangChain's packages."""
+
+    class Hosted(Network):
+        model: str = "m"
+        options: Any = None
+        api_key: Any = None
+        http_client: Any = Field(default=None, exclude=True)
+        hidden: Any = Field(default=None, exclude=True)
+
+    Hosted.__module__ = "langchain_hosted.embeddings"
+    return Hosted(**fields)
+
+
+def test_a_file_needs_embeddings_that_another_process_can_tell(tmp_path):
+    for embeddings in (
+        Network(),
+        Network(net=len),
+        of_langchain(net=len),
+        of_langchain(options={"how": [len]}),
+        of_langchain(options=Network()),
+        of_langchain(options=of_langchain(net=len)),
+        of_langchain(hidden=object()),
+        of_langchain(hidden="part of no id"),
+    ):
+        member = BiEncoderReranker(embeddings=embeddings)
+        assert unidentified(member) == ["BiEncoderReranker.embeddings"]
+        with pytest.raises(ValidationError, match="identity="):
+            CachedReranker(member, path=tmp_path / "scores")
+    for embeddings in (
+        of_langchain(model="n", options={"how": [1, "x"]}, http_client=object(), api_key=SecretStr("k")),
+        of_langchain(options=of_langchain(model="n")),
+        DeterministicFakeEmbedding(size=8),
+        EmbeddedEmbeddings(),
+    ):
+        assert unidentified(BiEncoderReranker(embeddings=embeddings)) == []
+
+
+def test_words_that_sound_like_secrets_are_counted_like_others_and_secrets_are_never_in_an_id():
+    def told(*texts):
+        statistics = TermStatistics.from_texts(texts, language=None)
+        return kept_scores_id(LexicalReranker(statistics=statistics, language=None))
+
+    one = told("secret aa", "password aa", "password aa", "bb cc")
+    assert one == told("secret aa", "password aa", "password aa", "bb cc")
+    assert one != told("secret aa", "secret aa", "password aa", "bb cc")
+
+    def with_options(**options):
+        return kept_scores_id(BiEncoderReranker(embeddings=of_langchain(options=options)))
+
+    for secret in ("hunter2", ["hunter2"], {"of": "hunter2"}, SecretStr("hunter2")):
+        assert with_options(password=secret) == with_options(password="other")
+    assert with_options(size=1) != with_options(size=2)
 
 
 def test_what_is_cached_is_not_cached_again():

@@ -1,5 +1,6 @@
 import asyncio
 import itertools
+import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 from pydantic import ValidationError
 
 from langchain_rerankkit import (
+    CachedReranker,
     CascadeReranker,
     EnsembleReranker,
     FallbackReranker,
@@ -199,6 +201,18 @@ def test_a_top_is_clear_when_the_second_is_at_least_the_margin_behind(values):
     assert ("skipped" in stages(cascade.rank("q", [str(value) for value in values]))[1]) == (first - second >= 3)
 
 
+def test_a_top_is_not_clear_where_others_were_not_judged():
+    class First(Reranker):
+        def _score(self, query, texts):
+            return DetailedScores([0.5] * len(texts), [{}] * len(texts), unjudged=set(range(1, len(texts))))
+
+    nan = FunctionReranker(function=lambda _, texts: [1.0, *[math.nan] * (len(texts) - 1)], on_nan="last")
+    for first in (First(), nan):
+        cascade = CascadeReranker([first, numbers(0)], margin=0.1)
+        assert "skipped" not in stages(cascade.rank("q", ["1", "2", "3"]))[1]
+        assert stages(cascade.rank("q", ["1"]))[1]["skipped"] == "clear"
+
+
 def test_a_margin_is_refused_where_scores_only_say_the_order():
     listwise = EnsembleReranker(rerankers=[numbers()])
     with pytest.raises(ValidationError, match="margin needs scores"):
@@ -296,6 +310,49 @@ def test_a_batch_shares_the_budget(clock):
     results = cascade.batch(inputs, budget=0.435)
     assert [result[0].metadata["rerank"]["stages"][1]["judged"] for result in results] == [20, 3, 20]
     assert len(strong._seen) == 1
+
+
+@pytest.mark.parametrize("queries", [1, 2, 30])
+def test_what_is_known_of_few_documents_bounds_a_pass_and_skips_nothing(clock, queries):
+    strong = numbers(1)
+    cascade = CascadeReranker([numbers(0, top_n=20), strong], budget=5.0)
+    cascade.rank("q", MANY[:5])
+    known = 5
+    strong._seen.clear()
+    results = cascade.batch([{"query": "q", "documents": [Document(page_content=t) for t in MANY]}] * queries)
+    for result in results:
+        stage = result[0].metadata["rerank"]["stages"][1]
+        assert (stage["judged"], stage.get("shortened")) == (20, None)
+    for one_pass in strong._seen:
+        size = sum(map(len, one_pass))
+        assert size <= max(4 * known, 4 * queries)
+        known = max(known, size)
+
+
+def test_documents_that_a_cache_knew_do_not_tell_what_a_stage_costs(clock):
+    cascade = CascadeReranker([numbers(0, top_n=20), CachedReranker(numbers(1, seconds=0.02))], budget=0.31)
+    for _ in range(12):
+        ranking = cascade.rank("q", MANY)
+    assert stages(ranking)[1]["judged"] == 20
+    start = clock.now
+    for query in ("another", "one more"):
+        assert stages(cascade.rank(query, MANY))[1]["judged"] == 15
+    assert clock.now - start <= 0.62
+
+
+def test_a_stage_of_which_a_cache_knows_all_is_soon_through():
+    asked = []
+
+    class Asked(CachedReranker):
+        def _score_many(self, requests):
+            asked.append(sum(len(request.texts) for request in requests))
+            return super()._score_many(requests)
+
+    cached = Asked(numbers(1))
+    cached.rank("q", MANY)
+    asked.clear()
+    assert stages(CascadeReranker([numbers(0), cached], budget=20.0).rank("q", MANY))[1]["judged"] == 100
+    assert asked == [4, 4, 8, 16, 32, 36]
 
 
 def test_one_that_hangs_is_left_behind():
@@ -431,8 +488,7 @@ def test_what_a_line_costs_is_found(once, each, sizes, seconds):
     if len(set(sizes[-20:])) < 2:
         sizes = [*sizes, sizes[-1] + 1]
     found = cost_of(*((size, once + each * size) for size in sizes)).documents(seconds)
-    expected = min(max(0.0, (seconds - once) / each), 4 * max(sizes[-20:]))  # no further than that from what is known
-    assert found == pytest.approx(expected, rel=1e-6, abs=1e-6)
+    assert found == pytest.approx(max(0.0, (seconds - once) / each), rel=1e-6, abs=1e-6)
 
 
 def test_nothing_is_known_before_the_second_pass():
@@ -452,8 +508,9 @@ def test_what_is_said_to_fit_would_have_fit_nine_times_out_of_ten(taken, seconds
 
 def test_a_stage_that_costs_the_same_for_any_number_takes_all_or_none():
     cost = cost_of((4, 0.2), (30, 0.2), (10, 0.2))
-    assert cost.documents(0.3) == 4 * 30
+    assert cost.documents(0.3) == math.inf
     assert cost.documents(0.1) == 0.0
+    assert cost.most() == 4 * 30
 
 
 def test_only_old_passes_are_forgotten(clock):
@@ -493,6 +550,62 @@ def test_what_a_stage_could_not_judge_goes_behind_what_it_could():
     ranking = CascadeReranker([some, some], keep_rest=True).rank("q", ["1", "2", "3"])
     assert [line.status for line in ranking] == ["ok", "ok", "unjudged"]
     assert "stage" not in ranking[2].details
+
+
+@pytest.mark.parametrize("blanks", [0, 1, 4])
+def test_blank_documents_take_what_places_the_cuts_leave_free(blanks):
+    documents = [*["1", "2", "3"], *[" "] * blanks]
+    for members, fields in (
+        ([numbers(0, top_n=2), numbers(0)], {}),
+        ([numbers(0), numbers(0, top_n=2)], {}),
+        ([numbers(0)], {"candidates": 2}),
+    ):
+        cascade = CascadeReranker(members, **fields)
+        assert [line.document.page_content for line in cascade.rank("q", documents)] in (["3", "2"], ["2", "1"])
+        assert [line.rank for line in cascade.rank("q", documents[2:])] == list(range(1, 2 + min(blanks, 1)))
+        assert len(CascadeReranker(members, **fields, keep_rest=True).rank("q", documents)) == len(documents)
+    assert len(CascadeReranker([numbers(0)]).rank("q", documents)) == len(documents)
+
+
+def test_errors_that_queries_share_say_what_each_of_them_spent():
+    class Paid(Numbers):
+        def _score_many(self, requests):
+            return [
+                DetailedScores(scores, [{"usage": {"requests": 1}} for _ in scores])
+                for scores in super()._score_many(requests)
+            ]
+
+    class Down(Reranker):
+        def _score_many(self, requests):
+            msg = "down"
+            raise RuntimeError(msg)
+
+    inputs = [{"query": q, "documents": [Document(page_content="1")]} for q in "abcd"]
+    results = CascadeReranker([Paid(), Down()], on_error="keep_order").batch(inputs)
+    assert [result[0].metadata["rerank"]["usage"] for result in results] == [{"requests": 1}] * 4
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"), [({}, True), ({"budget": 9.0}, True), ({"keep_rest": True}, False), ({"margin": 9.0}, False)]
+)
+def test_members_hear_of_their_cut_where_nothing_behind_it_is_needed(fields, kept):
+    told = []
+
+    class Told(Numbers):
+        def _score_many(self, requests):
+            told.append(self.top_n)
+            return super()._score_many(requests)
+
+    class Ordering(Told):
+        """As one does that puts only so many in order, and all the others behind."""
+
+        @property
+        def scores_are(self):
+            return "rank"
+
+    rankings = CascadeReranker([Told(top_n=3), Ordering(top_n=2)], **fields).rank("q", ["3", "2", "1", "0"])
+    assert told == [3 if kept else None, 2]
+    assert len(rankings) == (4 if "keep_rest" in fields else 2)
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

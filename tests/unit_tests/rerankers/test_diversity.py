@@ -342,3 +342,28 @@ def test_with_the_embedded_model_a_copy_gives_way_to_another_subject():
     assert 3 in [line.previous_rank for line in diverse.rank(query, texts)[:2]]
     clean = DiversityReranker(embeddings=embeddings, reranker=member, duplicates=0.9).rank(query, texts)
     assert len(clean) == 3
+
+
+def test_a_reranker_is_not_paid_for_where_the_embeddings_failed():
+    class Broken(WordEmbeddings):
+        async def aembed_documents(self, texts):
+            msg = "no"
+            raise RuntimeError(msg)
+
+    heard = []
+
+    async def slow(query, texts):
+        try:
+            await asyncio.sleep(20)
+        except asyncio.CancelledError:
+            heard.append("cancelled")
+            raise
+
+    async def main():
+        reranker = DiversityReranker(FunctionReranker(function=len, afunction=slow), embeddings=Broken())
+        with pytest.raises(RuntimeError, match="no"):
+            await reranker.ainvoke({"query": "q", "documents": [Document(page_content="a")]})
+        await asyncio.sleep(0)
+        return list(heard)
+
+    assert asyncio.run(main()) == ["cancelled"]

@@ -128,3 +128,13 @@ def test_what_members_cost_is_added_up():
     ):
         assert lines[0].details["usage"] == {"requests": 4, "cost": 0.5}
     assert "usage" not in EnsembleReranker(rerankers=[free, free]).rank("q", ["a"])[0].details
+
+
+def test_no_document_shares_its_usage_with_another():
+    class Paid(FunctionReranker):
+        def _score(self, query, texts):
+            return DetailedScores(super()._score(query, texts), [{"usage": {"requests": 1}} for _ in texts])
+
+    first, second = EnsembleReranker([Paid(function=by_length)]).rank("q", ["a", "bb"])
+    first.details["usage"]["requests"] = 9
+    assert second.details["usage"] == {"requests": 1}

@@ -1,5 +1,9 @@
 import asyncio
+import os
+import signal
+import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -17,7 +21,7 @@ from langchain_rerankkit import (
     Reranker,
     ScoreError,
 )
-from langchain_rerankkit.records import DetailedScores
+from langchain_rerankkit.records import DetailedScores, details_of, with_details
 from langchain_rerankkit.testing import FixedRetriever, RerankerTests
 from tests.hosted import hosted
 from tests.rerank_fakes import FAKES
@@ -250,6 +254,121 @@ def test_forty_at_the_same_time_are_not_late_for_it():
         results = list(threads.map(lambda _: reranker.invoke(INPUT), range(40)))
     assert {result[0].metadata["rerank"]["stage"] for result in results} == {1}
     reranker.close()
+
+
+def test_members_that_hang_under_an_event_loop_leave_the_threads_of_others_free():
+    release = threading.Event()
+
+    def hang(query, texts):
+        release.wait(20)
+        return [0.0] * len(texts)
+
+    slow = FallbackReranker([FunctionReranker(function=hang), LexicalReranker()], deadline=6.0, shares=[1, 19])
+
+    async def main():
+        late = await asyncio.gather(*(slow.ainvoke(INPUT) for _ in range(20)))
+        return late, await asyncio.wait_for(LexicalReranker().ainvoke(INPUT), 5)
+
+    try:
+        late, other = asyncio.run(main())
+    finally:
+        release.set()
+    assert {documents[0].metadata["rerank"]["stage"] for documents in late} == {2}
+    assert len(other) == len(DOCUMENTS)
+    slow.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("deadline", [None, 2.0])
+def test_a_forked_process_has_threads_of_its_own(asynchronous, deadline):
+    def judged():
+        found = asyncio.run(reranker.ainvoke(INPUT)) if asynchronous else reranker.invoke(INPUT)
+        return found[0].metadata["rerank"]["stage"] == 1
+
+    with FallbackReranker([LexicalReranker(), Broken()], deadline=deadline) as reranker:
+        assert judged()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads
+            child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            os._exit(0 if judged() and judged() else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert judged()
+
+
+def test_closing_while_others_judge():
+    reranker = FallbackReranker([Slow(seconds=0.0)], keep_order=False, deadline=20.0)
+    with ThreadPoolExecutor(4) as threads:
+        results = [threads.submit(reranker.invoke, INPUT) for _ in range(200)]
+        while not all(result.done() for result in results):
+            reranker.close()
+    assert {len(result.result()) for result in results} == {len(DOCUMENTS)}
+    lane = reranker._ready()[0]
+    reranker.close()
+    assert lane.submit(len, "ab").result(5) == 2  # of a call that had begun before
+
+
+def test_queries_that_share_an_error_do_not_share_what_it_says():
+    class Down(Reranker):
+        def _score_many(self, requests):
+            msg = "down"
+            raise RuntimeError(msg)
+
+    def picky(query, texts):
+        raise with_details(ValueError("no"), usage={"requests": 1}) if query == "bad" else TypeError("no")
+
+    reranker = FallbackReranker([FunctionReranker(function=picky), Down()], keep_order=False)
+    inputs = [{"query": query, "documents": DOCUMENTS} for query in ("bad", "good")]
+    errors = reranker.batch(inputs, return_exceptions=True)
+    reasons = [[(one["reason"], one.get("usage")) for one in details_of(error)["failed"]] for error in errors]
+    assert reasons == [
+        [("ValueError", {"requests": 1}), ("RuntimeError", None)],
+        [("TypeError", None), ("RuntimeError", None)],
+    ]
+
+
+class Formatted(RuntimeError):
+    """Makes its message of what it is given."""
+
+    def __init__(self, number):
+        super().__init__(f"number {number}")
+
+
+class Wanting(RuntimeError):
+    """Cannot be made again of what it keeps."""
+
+    def __init__(self, *, number):
+        super().__init__(f"number {number}")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(RuntimeError("a", 1), Formatted(3), FileNotFoundError(2, "gone", "file")),
+        EndpointError("away", provider="p", status=503, retry_after=1.0),
+        *(KeyError("k"), UnicodeDecodeError("utf-8", b"x", 0, 1, "bad")),
+    ],
+)
+def test_an_error_with_more_to_say_is_a_copy_that_says_the_same(error):
+    try:
+        raise error from ValueError("cause")
+    except Exception as caught:
+        said = with_details(caught, usage={"requests": 1})
+    assert said is not error
+    assert details_of(error) == {}
+    assert details_of(said) == {"usage": {"requests": 1}}
+    assert (type(said), str(said), said.args) == (type(error), str(error), error.args)
+    assert {name: value for name, value in vars(said).items() if name != "rerank_details"} == vars(error)
+    for name in ("__cause__", "__context__", "__suppress_context__", "__traceback__"):
+        assert getattr(said, name) is getattr(error, name)
+
+
+def test_an_error_that_cannot_be_copied_is_given_back_itself():
+    error = Wanting(number=3)
+    assert with_details(error, usage={}) is error
+    assert details_of(error) == {"usage": {}}
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

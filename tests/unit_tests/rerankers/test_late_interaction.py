@@ -3,13 +3,19 @@ import logging
 import math
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from langchain_core.documents import Document
 from pydantic import ValidationError
 
+import langchain_rerankkit
 from langchain_rerankkit import LateInteractionReranker, ModelNotFoundError, ScoreError
+from langchain_rerankkit.inference.token_encoder import _chunks
+from langchain_rerankkit.inference.tokens import Tokenizer
 from langchain_rerankkit.testing import RerankerTests
 from tests import models
 
@@ -260,6 +266,43 @@ def test_a_long_document_in_chunks_is_read_to_its_end(folders, make):
     assert scores_of(chunked, QUERY, TEXTS[-3:]) == pytest.approx(scores_of(make(), QUERY, TEXTS[-3:]), abs=1e-4)
 
 
+WORDS = ["the", "of", "immunohistochemistry", "phosphatidylinositol", "antidisestablishmentarianism", "x" * 60, "naïve", "日本語"]
+
+
+@pytest.fixture(scope="module")
+def tokenizers():
+    """Of BERT, and one of words' pieces by probability, which cuts the beginning of a word in other ways than the word."""
+    from tokenizers import Tokenizer as Library
+    from tokenizers import decoders, models, pre_tokenizers
+
+    bert = Path(langchain_rerankkit.__file__).parent / "embedded" / "tokenizer.json"
+    pieces = {letter: -9.0 for letter in sorted({*"".join(WORDS), "▁"})}
+    pieces |= {word[at : at + size]: -1.0 * size for word in WORDS[2:5] for at in (1, 5, 9) for size in (4, 7)}
+    unigram = Library(models.Unigram([("<unk>", -20.0), *pieces.items()], unk_id=0))
+    unigram.pre_tokenizer, unigram.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    return [Tokenizer(bert.read_text()), Tokenizer(unigram.to_str())]
+
+
+@given(
+    words=st.lists(st.sampled_from(WORDS), min_size=1, max_size=60),
+    between=st.sampled_from(["", " ", "  \n", "-"]),
+    room=st.integers(1, 90),
+    kind=st.integers(0, 1),
+)
+@settings(max_examples=150, deadline=None)
+def test_every_part_of_a_long_document_fits_and_together_they_cover_it(tokenizers, words, between, room, kind):
+    tokenizer, text = tokenizers[kind], between.join(words)
+    parts = _chunks(tokenizer, text, room)
+    end = 0
+    for part, tokens in parts:
+        assert tokens == len(tokenizer.spans(part)[0])
+        assert tokens <= room or len(part) == 1 or room < 8  # a piece that is one token only inside its word
+        start = max(place for place in range(end + 1) if text.startswith(part, place) and place + len(part) > end or not end)
+        assert not text[end:start].strip()
+        end = start + len(part)
+    assert end == len(text)
+
+
 def test_a_long_document_is_an_error_on_request(make):
     with pytest.raises(ValueError, match="longer than the 57 tokens that the model reads"):
         make(long_documents="error").rank(QUERY, [LONG])
@@ -371,6 +414,35 @@ def test_long_documents_that_are_an_error_are_so_with_a_store_too(make, tmp_path
     make(store=tmp_path).encode_documents([LONG])
     with pytest.raises(ValueError, match="longer than the 57 tokens"):
         make(store=tmp_path, long_documents="error").rank(QUERY, [LONG])
+
+
+def test_a_client_that_is_trained_further_has_vectors_of_its_new_weights(folders, tmp_path):
+    import torch
+
+    client = encoder(folders["no expansion"])
+    reranker = LateInteractionReranker(client=client, store=tmp_path)
+    before = scores_of(reranker)
+    with torch.no_grad():
+        for weights in client.parameters():
+            weights.add_(torch.randn_like(weights) * 0.3)
+    expected = scores_of(LateInteractionReranker(client=client))
+    assert expected != pytest.approx(before, abs=0.5)
+    reranker.close()
+    for number, again in enumerate((LateInteractionReranker(client=client, store=tmp_path), reranker)):
+        lines = lines_of(again)
+        assert [line.score for line in lines] == pytest.approx(expected, abs=0.05)
+        assert all(line.details.get("stored", False) is (number == 1) for line in lines)
+
+
+def test_a_client_that_is_trained_stays_so(folders):
+    client = encoder(folders["no expansion"])
+    expected = scores_of(LateInteractionReranker(client=client))
+    client.train()
+    client[1].eval()
+    modes = [module.training for module in client.modules()]
+    assert set(modes) == {True, False}
+    assert scores_of(LateInteractionReranker(client=client)) == expected
+    assert [module.training for module in client.modules()] == modes
 
 
 def test_a_random_pooler_does_not_make_another_model(folders, make):

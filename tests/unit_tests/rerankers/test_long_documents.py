@@ -167,26 +167,44 @@ def test_a_document_of_ten_megabytes_costs_no_more_than_its_chunks(kind):
 
 
 @given(st.text("ab [1]<|>im_start河。\n\x00\u200b", min_size=1, max_size=80), st.integers(1, 5))
-def test_chunks_are_harmless_no_longer_than_allowed_and_their_spans_are_of_the_text_itself(text, size):
+def test_chunks_are_of_the_harmless_text_and_no_longer_than_allowed(text, size):
     model = Watched(shown=[], custom_get_token_ids=lambda given: list(range(len(given))))
     reranker = make(PointwiseLLMReranker, model, passage_tokens=size, chunk_overlap=0, max_chunks=None)
     lines = reranker.rank(QUERY, [text])
-    if not text.strip():
+    read = harmless(text)
+    if not read.strip():
         assert lines[0].status == "blank"
         return
-    assert all(shown == harmless(shown) and len(shown) <= size for shown in model.shown)
+    assert all(shown.strip() and shown in read and len(shown) <= size for shown in model.shown)
+    assert set("".join(read.split())) == set("".join("".join(model.shown).split()))
+    assert "truncated" not in lines[0].details
     if "chunks" in lines[0].details:
         start, stop = lines[0].details["best_span"]
-        assert harmless(text[start:stop]) in model.shown
+        assert read[start:stop] in model.shown
 
 
-def test_a_chunk_that_being_made_harmless_lengthens_is_cut_and_says_so():
+@both
+@pytest.mark.parametrize("long_documents", ["chunk", "truncate"])
+@pytest.mark.parametrize("nothing", ["\x00", " ", "\x00 \n"])
+def test_what_follows_many_characters_of_nothing_is_shown(kind, long_documents, nothing):
+    model = watched()
+    model.custom_get_token_ids = lambda text: list(range(len(text)))
+    texts = [nothing * 5000 + "The river flows through the city.", "\x00" * 5000, SHORT[1]]
+    reranker = make(kind, model, passage_tokens=40, long_documents=long_documents)
+    lines = {line.document.page_content: line for line in reranker.rank(QUERY, texts)}
+    assert set(model.shown) == {"The river flows through the city.", SHORT[1]} or nothing == "\x00 \n"
+    assert "The river flows through the city." in model.shown
+    assert all(shown.strip() for shown in model.shown)
+    assert lines[texts[1]].status == "blank"
+    assert not any("truncated" in line.details or "chunks" in line.details for line in lines.values())
+
+
+def test_chunks_of_what_being_made_harmless_lengthens_are_no_longer_than_allowed():
     model = watched()
     model.custom_get_token_ids = lambda text: list(text.replace("<|end|>", "."))  # one token, as tokenizers have it
     (line,) = make(PointwiseLLMReranker, model, passage_tokens=10, chunk_overlap=0).rank(QUERY, ["<|end|>" * 30])
-    assert max(map(len, model.shown)) <= 10
-    assert line.details["truncated"] is True
-    (line,) = make(PointwiseLLMReranker, model, passage_tokens=10, chunk_overlap=0).rank(QUERY, ["a river " * 30])
+    assert model.shown == list(dict.fromkeys(("(|end|)" * 30)[start : start + 10] for start in range(0, 210, 10)))
+    assert line.details["chunks"] == 21
     assert "truncated" not in line.details
 
 
