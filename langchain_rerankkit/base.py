@@ -11,9 +11,11 @@ import contextvars
 import copy
 import logging
 import math
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
@@ -584,9 +586,16 @@ def _executor() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=16, thread_name_prefix="rerankkit")
 
 
+if hasattr(os, "register_at_fork"):  # not on Windows; threads do not survive a fork
+    os.register_at_fork(after_in_child=_executor.cache_clear)
+
+_threads: ContextVar[Executor | None] = ContextVar("rerankkit_threads", default=None)
+"""Whose threads to use in place of ours: what may be late must not keep others waiting."""
+
+
 async def _on_thread(function: Callable[..., _Item], *arguments: Any) -> _Item:
-    """Call a function on one of them, where what the caller traces is still known."""
-    return await run_in_executor(_executor(), contextvars.copy_context().run, function, *arguments)
+    """Call a function on a thread, where what the caller traces is still known."""
+    return await run_in_executor(_threads.get() or _executor(), contextvars.copy_context().run, function, *arguments)
 
 
 def _to_judge(jobs: Sequence[_Job | Exception]) -> list[ScoreRequest]:

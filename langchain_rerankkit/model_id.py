@@ -19,7 +19,16 @@ from langchain_rerankkit._optional import require
 from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.errors import MissingExtraError
 
-__all__ = ["Identity", "kept_scores_id", "model_id", "option_names", "parts", "settings", "unidentified"]
+__all__ = [
+    "Identity",
+    "kept_scores_id",
+    "model_id",
+    "names_secret",
+    "option_names",
+    "parts",
+    "settings",
+    "unidentified",
+]
 
 # Fields that may hold one as plain text.
 _SECRET = re.compile(
@@ -49,6 +58,11 @@ def model_id(reranker: Reranker) -> str:
     fields = {name: value for name, value in _fields(reranker).items() if name not in _NOT_THE_MODEL}
     said = [f"{name}={_shown(value)}" for name, value in fields.items() if repr(value) != label]
     return f"{type(reranker).__name__}({', '.join([label, *said])})"
+
+
+def names_secret(name: str) -> bool:
+    """Whether what has this name may be a secret in plain text: ``api_key``, ``token``, but not ``max_tokens``."""
+    return _SECRET.search(name) is not None
 
 
 def settings(system: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -204,12 +205,28 @@ def query_and_documents(input: Any) -> tuple[str, list[Document]]:
 def with_details(error: Exception, **details: Any) -> Exception:
     """The error, with more to say in ``metadata["rerank"]`` of documents that keep their order because of it.
 
-    What is spent is spent, though nothing came of it.
+    What is spent is spent, though nothing came of it. It is a copy, since one error may stand for several queries, which
+    spent different things; an error that cannot be copied is given back itself.
     """
+    said = {**details_of(error), **details}
+    error = _copied(error)
     attributes: dict[str, Any] | None = getattr(error, "__dict__", None)
     if attributes is not None:
-        attributes["rerank_details"] = {**details_of(error), **details}
+        attributes["rerank_details"] = said
     return error
+
+
+def _copied(error: Exception) -> Exception:
+    try:
+        copied = copy.copy(error)
+    except Exception:  # noqa: BLE001 - an error's own constructor, which may want more than the error keeps
+        return error
+    if type(copied) is not type(error):
+        return error
+    copied.args = error.args  # which a constructor may have made of others
+    copied.__cause__, copied.__context__ = error.__cause__, error.__context__
+    copied.__suppress_context__ = error.__suppress_context__
+    return copied.with_traceback(error.__traceback__)
 
 
 def details_of(error: Exception) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from langchain_rerankkit.config.kinds import KINDS
 from langchain_rerankkit.config.loading import Give, read_config
 from langchain_rerankkit.config.loading import make as make_of_config
 from langchain_rerankkit.config.specs import is_spec
+from langchain_rerankkit.errors import ConfigError
 
 __all__ = ["RERANKERS", "add_allow", "assignment", "find", "is_config", "make", "make_reranker", "value_of"]
 
@@ -52,8 +53,14 @@ def make_reranker(
     """
     if is_config(spec):
         # Who types a line knows where it leads; who was given a file may not.
-        config = {**read_config(spec), **fields} if fields else spec
-        return make_of_config(config, "all" if is_spec(spec) else allow, give or _nothing)
+        if is_spec(spec):
+            return make_of_config({**read_config(spec), **fields}, "all", give or _nothing)
+        try:
+            return make_of_config({**read_config(spec), **fields}, allow, give or _nothing)
+        except ConfigError as error:
+            if error.file or not spec.endswith(".toml"):
+                raise
+            raise ConfigError(error.message, file=spec, field=error.field) from error.__cause__
     found = make(spec, fields)
     if not isinstance(found, Reranker):
         msg = f"{spec!r} is not a Reranker class."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -15,6 +14,7 @@ import langchain_rerankkit
 from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.errors import ConfigError
 from langchain_rerankkit.hosted.profiles import profile_names
+from langchain_rerankkit.llm.prompts import style_names
 
 __all__ = [
     "KINDS",
@@ -78,10 +78,6 @@ def _always(value: Any) -> bool:
     return value is not None
 
 
-def _is_path(value: Any) -> bool:
-    return not isinstance(value, str) or re.fullmatch(r"[\w-]+", value) is None
-
-
 _TO_WHOM = "says who is sent queries, documents and perhaps a key"
 _READS = "is a path, which is read"
 _WRITES = "is a path, which is written to"
@@ -93,7 +89,7 @@ _GUARDED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "allow_insecure": ("lets a key travel unencrypted", bool),
     "options": ("reaches a constructor of another package unchecked", bool),
     "prompt_template_path": (_READS, _always),
-    "style": (_READS + " (names of known styles are allowed)", _is_path),
+    "style": (_READS + " (names of known styles are allowed)", lambda value: value not in style_names()),
     "replay": (_READS, _always),
     "record": (_WRITES, _always),
     "cache_dir": (_WRITES, _always),

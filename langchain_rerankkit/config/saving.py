@@ -10,7 +10,8 @@ from uuid import uuid4
 import langchain_rerankkit
 from langchain_rerankkit._optional import require
 from langchain_rerankkit.base import Reranker
-from langchain_rerankkit.config.kinds import KINDS, at, check_plain, class_of, never
+from langchain_rerankkit.config.kinds import KINDS, annotation, at, check_plain, class_of, holds, never
+from langchain_rerankkit.config.secret import secret_in
 from langchain_rerankkit.errors import ConfigError
 
 __all__ = ["config_of", "reranker_config", "save_reranker", "write_config"]
@@ -108,7 +109,7 @@ def _config(reranker: Reranker, without: frozenset[str], left_out: set[str]) -> 
             continue
         with at(field):
             plain = _plain(value, without, left_out)
-            refused = never(kind, field, plain)
+            refused = never(kind, field, plain) or _secret(kind, field, plain)
             if refused is not None and field in without:
                 left_out.add(field)
                 continue
@@ -118,6 +119,14 @@ def _config(reranker: Reranker, without: frozenset[str], left_out: set[str]) -> 
             check_plain(plain)
         config[field] = plain
     return config
+
+
+def _secret(kind: str, field: str, plain: Any) -> str | None:
+    """Why a field is not written that may hold a secret; None where it may be."""
+    if holds(annotation(kind, field), Reranker):
+        return None  # whose own fields were looked at
+    where = secret_in(plain)
+    return where and f"What {field} holds {where} may be a secret, and no configuration should hold one."
 
 
 def _plain(value: Any, without: frozenset[str], left_out: set[str]) -> Any:
@@ -136,16 +145,15 @@ def _plain(value: Any, without: frozenset[str], left_out: set[str]) -> Any:
 def _for_toml(config: Mapping[str, Any]) -> dict[str, Any]:
     """The same without None, which TOML lacks: the text ``"null"`` stands for it where a field can be None."""
     said: dict[str, Any] = {}
+    kind = config["type"]
     for field, value in config.items():
         if value == "null":
             msg = "The text 'null' stands for nothing at all in a file, so it cannot be written."
             raise ConfigError(msg, field=field)
-        inner = value if isinstance(value, list) else [value]
         if value is None:
             said[field] = "null"
-        elif any(isinstance(one, Mapping) and "type" in one for one in inner):
-            tables = [_for_toml(one) for one in inner]
-            said[field] = tables if isinstance(value, list) else tables[0]
+        elif field != "type" and holds(annotation(kind, field), Reranker):
+            said[field] = [_for_toml(one) for one in value] if isinstance(value, list) else _for_toml(value)
         else:
             said[field] = value
     return said

@@ -265,14 +265,6 @@ def _chunks(tokenizer: Tokenizer, text: str, room: int) -> list[tuple[str, int]]
     offsets = tokenizer.spans(text)[1]
     count = len(offsets)
 
-    def word(start: int, latest: int) -> int:
-        """The first token from there on that begins a word; the start itself where there is none."""
-        for place in range(start, latest + 1):
-            begin = offsets[place][0]
-            if begin == 0 or text[begin - 1].isspace() or text[begin : begin + 1].isspace():
-                return place
-        return start
-
     def passage(start: int, stop: int) -> tuple[str, int]:
         part = text[offsets[start][0] : offsets[stop - 1][1]]
         return part, len(tokenizer.spans(part)[0])
@@ -280,21 +272,27 @@ def _chunks(tokenizer: Tokenizer, text: str, room: int) -> list[tuple[str, int]]
     parts: list[tuple[str, int]] = []
     at = covered = 0  # tokens of the text: where the next passage may begin, and up to where they have been read
     while covered < count:
-        start = word(max(0, count - room), covered) if count - room <= at else count
+        start = _word(text, offsets, max(0, count - room), covered) if count - room <= at else count
         while start <= covered:  # the last one: its end is kept
             part, tokens = passage(start, count)
             if tokens <= room:
                 return [*parts, (part, tokens)]
-            start = word(start + tokens - room, covered)
-        stop = covered
-        for start in (word(at, covered), covered):
-            stop = min(start + room, count)
+            start = _word(text, offsets, start + tokens - room, covered)
+        start = _word(text, offsets, at, covered)
+        stop = min(start + room, count)
+        part, tokens = passage(start, stop)
+        while tokens > room and stop > start + 1:
+            stop = max(start + 1, stop - (tokens - room))
             part, tokens = passage(start, stop)
-            while tokens > room and stop > start + 1:
-                stop = max(start + 1, stop - (tokens - room))
-                part, tokens = passage(start, stop)
-            if stop > covered:
-                break
         parts.append((part, tokens))
         at, covered = max(at + 1, stop - min(_OVERLAP, room - 1)), stop
     return parts
+
+
+def _word(text: str, offsets: list[tuple[int, int]], start: int, latest: int) -> int:
+    """The first of these tokens that begins a word; the start itself where there is none."""
+    for place in range(start, latest + 1):
+        begin = offsets[place][0]
+        if begin == 0 or text[begin - 1].isspace() or text[begin : begin + 1].isspace():
+            return place
+    return start

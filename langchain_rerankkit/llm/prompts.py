@@ -17,7 +17,17 @@ from typing import Any, Literal
 import yaml
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
-__all__ = ["GradedStyle", "ListwiseStyle", "draw", "fence", "harmless", "identifiers", "load_graded", "load_listwise"]
+__all__ = [
+    "GradedStyle",
+    "ListwiseStyle",
+    "draw",
+    "fence",
+    "harmless",
+    "identifiers",
+    "load_graded",
+    "load_listwise",
+    "style_names",
+]
 
 _LETTERS, _DIGITS = "ABCDEFGHJKLMNPQRSTUVWXYZ", "23456789"  # none that is read as another
 _SHIPPED = files("langchain_rerankkit.llm").joinpath("prompts")
@@ -162,6 +172,11 @@ def load_graded(style: str) -> GradedStyle:
     return chosen
 
 
+def style_names() -> list[str]:
+    """Names of the styles that come with the package, of both kinds."""
+    return sorted(_names("passage") + _names("question"))
+
+
 def draw(seed: int | None, *content: str) -> random.Random:
     """Randomness of one prompt: the same for the same content, and unknown to whoever wrote it.
 
@@ -204,15 +219,19 @@ def harmless(text: str) -> str:
 
 def _load(kind: type[Any], style: str) -> Any:
     names = _names("question" if kind is GradedStyle else "passage")
+    missing = f"There is no prompt style {style!r}: choose one of {', '.join(names)}, or give the path of a YAML file."
+    if style in style_names() and style not in names:  # one of the other kind, and no file of that name
+        raise ValueError(missing)
     place: Any = _SHIPPED / f"{style}.yaml" if style in names else Path(style)
     try:
         data = yaml.safe_load(place.read_text(encoding="utf-8"))
     except OSError as error:
-        msg = f"There is no prompt style {style!r}: choose one of {', '.join(names)}, or give the path of a YAML file."
-        raise ValueError(msg) from error
-    except yaml.YAMLError as error:
-        msg = f"The prompt style {style!r} is not YAML: {error}"
-        raise ValueError(msg) from error
+        raise ValueError(missing) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1})" if mark else ""
+        msg = f"The prompt style {style!r} is not YAML{where}."
+        raise ValueError(msg) from None  # what YAML says quotes the file
     known = {field.name for field in fields(kind)}
     needed = {field.name for field in fields(kind) if field.default is MISSING}
     if not isinstance(data, dict) or set(data) - known or needed - set(data):

@@ -7,7 +7,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Generator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -19,6 +19,7 @@ from langchain_rerankkit.records import (
     Answer,
     DetailedScores,
     Judged,
+    RankedDocument,
     RerankInput,
     ScoreRequest,
     details_of,
@@ -65,7 +66,7 @@ class CascadeReranker(StagedReranker):
     passes in this object took. Where nothing is known yet it begins with a few, if a score does not depend on what else
     is judged. It is skipped where it would not manage four for each query.
 
-    A pass that takes longer after all is left behind (on one of up to 64 threads of its stage, for calls that are not
+    A pass that takes longer after all is left behind (on one of up to 64 threads of its stage, unless call and member are
     asynchronous), and the order before it stands. The first stage always begins; where it does not come back, the
     documents keep the order they came in, with the status ``"unjudged"``. Loading a model counts: call `warmup`
     first."""
@@ -114,6 +115,18 @@ class CascadeReranker(StagedReranker):
         return raw_score if self._own_scores else self.rerankers[-1]._activate(raw_score)
 
     @override
+    def _rank(self, judged: Judged) -> list[RankedDocument]:
+        """Blank documents, which no stage sees, take what places the cuts leave free."""
+        cuts = [cut for cut in (self.candidates, *(one.top_n for one in self.rerankers)) if cut is not None]
+        if cuts and not self.keep_rest:
+            statuses = list(judged.statuses)
+            free = max(0, min(cuts) - sum(status not in {"blank", "dropped"} for status in statuses))
+            for position in [place for place, status in enumerate(statuses) if status == "blank"][free:]:
+                statuses[position] = "dropped"
+            judged = replace(judged, statuses=statuses)
+        return super()._rank(judged)
+
+    @override
     def _label(self) -> str:
         return " then ".join(reranker._label() for reranker in self.rerankers)
 
@@ -134,7 +147,11 @@ class CascadeReranker(StagedReranker):
     def _stage(self, number: int, queries: Sequence[_Query], end: float | None) -> Generator[Stage, Outcomes, None]:
         """Let a stage judge: in one pass, or under a budget in as many as there is time for."""
         reranker, cost = self.rerankers[number], self._cost(number)
-        whole = reranker if reranker.top_n is None else reranker._with({"top_n": None})  # the cut is made here
+        whole = reranker
+        # What comes after the cut needs scores where it follows behind or is compared with the first; an order of all
+        # costs some rerankers much, and the others judge all in any case.
+        if reranker.top_n is not None and reranker.scores_are == "relevance" and (self.keep_rest or self.margin):
+            whole = reranker._with({"top_n": None})
         while open_ := [query for query in queries if query.error is None and query.waiting]:
             start = time.monotonic()
             left = None if end is None else end - start
@@ -145,12 +162,13 @@ class CascadeReranker(StagedReranker):
             inputs = [query.ask(each) for query in open_]
             configs = [query.request.config for query in open_]
             outcomes = yield Stage(number, hurried(whole, left), inputs, configs, left)
-            now, documents = time.monotonic(), sum(len(one["documents"]) for one in inputs)
+            now = time.monotonic()
             # A member that was told how long it has may say itself that it is late.
             late = outcomes is None or (end is not None and now >= end)
             outcomes = outcomes or [TimeoutError()] * len(open_)
             failed = any(isinstance(outcome, Exception) for outcome in outcomes)
-            if late or not failed:
+            documents = sum(map(_judged_now, inputs, outcomes))
+            if documents and (late or not failed):
                 cost.add(documents, (2 if failed else 1) * (now - start))  # nobody knows how long it goes on
             for query, outcome in zip(open_, outcomes, strict=True):
                 if not (late and isinstance(outcome, Exception)):
@@ -169,12 +187,16 @@ class CascadeReranker(StagedReranker):
             return 0
         fewest = min(_FEWEST, most)
         manages = self._cost(number).documents(left)
-        if manages is None:
-            return fewest if alone else most
-        each = bisect_right(range(most + 1), manages, key=lambda each: sum(min(each, size) for size in sizes)) - 1
+        if manages is None:  # more, where what was judged came from a cache, and said nothing of the cost
+            return max(fewest, *(len(query.judged) for query in queries)) if alone else most
+
+        def of_each(documents: float) -> int:
+            return bisect_right(range(most + 1), documents, key=lambda each: sum(min(each, one) for one in sizes)) - 1
+
+        each = of_each(manages)
         if each < fewest:
             return fewest if number == 0 and not begun else 0
-        return each
+        return max(fewest, min(each, of_each(self._cost(number).most())))
 
     def _answer(self, query: _Query) -> Answer | Exception:
         if query.error is not None:
@@ -274,7 +296,9 @@ class _Query:
         places = best_first([one.raw_score if one else -math.inf for one in ours])
         if self.judged and not self.waiting:
             first, second = [*(ours[place] for place in places[:2]), None][:2]
-            self.lead = (first.score - second.score if second else math.inf) if first else -math.inf
+            self.lead = -math.inf  # where some have no verdict, nobody knows
+            if first and None not in ours:
+                self.lead = first.score - second.score if second else math.inf
         order = [self.judged[place] for place in places] + self.waiting
         kept = len(order) if reranker.top_n is None else reranker.top_n
         self.head, self.rest = order[:kept], order[kept:] + self.rest
@@ -289,6 +313,12 @@ class _Query:
         }
         self.stages.append(about)
         self.judged, self.waiting = [], self.head
+
+
+def _judged_now(given: RerankInput, outcome: Judged | Exception) -> int:
+    """Of how many documents the time that a pass took tells: not of those that a cache knew."""
+    details = outcome.details if isinstance(outcome, Judged) else ()
+    return len(given["documents"]) - sum(bool(said.get("cached")) for said in details)
 
 
 def _with_usage(error: Exception, usage: Mapping[str, Any]) -> Exception:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self, override
 
 from langchain_rerankkit._optional import require
+from langchain_rerankkit._steps import gather
 from langchain_rerankkit.base import Reranker, _on_thread
 from langchain_rerankkit.errors import ScoreError
 from langchain_rerankkit.inference.similarity import TextVectors
@@ -118,12 +118,12 @@ class DiversityReranker(Reranker):
     @override
     async def _ascore_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
         texts = TextVectors(requests, self.store)
-        said, computed = await asyncio.gather(self._asay(requests), self._aembed(texts.missing))
+        said, computed = await gather([self._asay(requests), self._aembed(texts.missing)])
         return await _on_thread(self._answers, requests, said, texts.fill(computed))
 
     async def _asay(self, requests: Sequence[ScoreRequest]) -> Sequence[Any]:
         if self.reranker is None:
-            return await asyncio.gather(*(self.embeddings.aembed_query(request.query) for request in requests))
+            return await gather([self.embeddings.aembed_query(request.query) for request in requests])
         inputs, configs = list(map(as_input, requests)), [request.config for request in requests]
         return await self.reranker._ajudge_many(inputs, configs)
 

@@ -87,7 +87,7 @@ class EnsembleReranker(CombiningReranker):
             try:
                 scores = self._sum(request, [a.raw_scores for a in answers if isinstance(a, Judged)])
                 usage = spent([a for a in answers if isinstance(a, Judged)])
-                sums.append(DetailedScores(scores, [{"usage": usage}] * len(scores)) if usage else scores)
+                sums.append(DetailedScores(scores, [{"usage": dict(usage)} for _ in scores]) if usage else scores)
             except ScoreError as error:
                 sums.append(error)
         return sums

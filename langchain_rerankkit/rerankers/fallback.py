@@ -35,8 +35,8 @@ class FallbackReranker(StagedReranker):
     """
 
     deadline: float | None = Field(default=None, gt=0)
-    """Seconds for all stages together; none by default. Calls that are not asynchronous are judged on up to 64 threads of
-    each stage then."""
+    """Seconds for all stages together; none by default. Members judge on up to 64 threads of each stage then, unless call
+    and member are asynchronous."""
 
     shares: list[float] | None = None
     """How the deadline is divided, one number for each stage; equally by default. What a stage leaves goes to the next."""

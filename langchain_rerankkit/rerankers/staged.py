@@ -5,30 +5,33 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
+import os
 import threading
 import time
 from abc import abstractmethod
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
-from typing_extensions import override
+from typing_extensions import ParamSpec, override
 
 from langchain_rerankkit._steps import advance
-from langchain_rerankkit.base import Reranker
+from langchain_rerankkit.base import Reranker, _threads
 from langchain_rerankkit.records import Answer, Judged, RerankInput, ScoreRequest
 from langchain_rerankkit.rerankers.combining import CombiningReranker
 
 __all__ = ["Cost", "Outcomes", "Stage", "StagedReranker", "hurried"]
 
+_P = ParamSpec("_P")
+_Item = TypeVar("_Item")
+
 _THREADS = 64  # of a stage; under a deadline more calls at the same time than these wait, and may be late for it
 _PASSES, _QUANTILE = 20, 0.9  # passes that an estimate looks back on, and how many of them it would have held for
-_FURTHER = 4  # times the most documents of any of them, which it does not go beyond
+_FURTHER = 4  # times the most documents of any of them are given at once; beyond it, in further passes
 _OLD = 10.0  # seconds after which a stage that was too slow is given another chance
 
 Outcomes = list[Judged | Exception] | None
@@ -66,7 +69,7 @@ class StagedReranker(CombiningReranker):
         lanes: list[_Lane] | None = self._once.peek()
         super().close()
         for lane in lanes or ():
-            lane.threads.shutdown(wait=False)
+            lane.shutdown(wait=False)
 
     @override
     def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
@@ -81,7 +84,7 @@ class StagedReranker(CombiningReranker):
 
     def _in_time(self, stage: Stage, judge: Callable[[], Any]) -> Outcomes:
         lane: _Lane = self._ready()[stage.number]
-        future = lane.threads.submit(contextvars.copy_context().run, judge)
+        future = lane.submit(contextvars.copy_context().run, judge)
         try:
             judged: Outcomes = future.result(stage.seconds)
         except FutureTimeoutError:
@@ -94,49 +97,83 @@ class StagedReranker(CombiningReranker):
         stages = self._stages(requests)
         done, stage = advance(stages)
         while not done:
-            try:
-                judged = await asyncio.wait_for(stage.reranker._ajudge_many(stage.inputs, stage.configs), stage.seconds)
-            except asyncio.TimeoutError:
-                judged = None
+            judging = stage.reranker._ajudge_many(stage.inputs, stage.configs)
+            judged = await (judging if stage.seconds is None else self._ain_time(stage, judging))
             done, stage = advance(stages, judged)
         answers: Sequence[Answer | Exception] = stage
         return answers
 
+    async def _ain_time(self, stage: Stage, judging: Coroutine[Any, Any, Outcomes]) -> Outcomes:
+        before = _threads.set(self._ready()[stage.number])
+        try:
+            return await asyncio.wait_for(judging, stage.seconds)
+        except asyncio.TimeoutError:
+            return None
+        finally:
+            _threads.reset(before)
 
-class _Lane:
-    """What is kept of a stage from call to call: what it costs, and threads for calls that are not asynchronous.
+
+class _Lane(Executor):
+    """What is kept of a stage from call to call: what it costs, and threads for members that are not asynchronous.
 
     One that is late is left behind on its thread, since no thread can be interrupted. Each stage has its own threads,
-    so that those that are late do not keep the next stage from its turn.
+    so that those that are late keep neither the next stage nor anybody else from its turn. They are made when they are
+    needed, also after a shutdown, which may come while others judge, and in a forked process.
     """
 
     def __init__(self, number: int) -> None:
-        self.threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix=f"rerankkit-stage-{number}")
+        self._name = f"rerankkit-stage-{number}"
         self.cost = Cost()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()  # a forked process may find it locked, with nobody there to open it
+        self.threads: ThreadPoolExecutor | None = None
+        self._pid = os.getpid()
+
+    @override
+    def submit(self, fn: Callable[_P, _Item], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_Item]:
+        if self._pid != os.getpid():
+            self._begin()
+        with self._lock:
+            if self.threads is None:
+                self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=self._name)
+            return self.threads.submit(fn, *args, **kwargs)
+
+    @override
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        if self._pid != os.getpid():
+            self._begin()
+        with self._lock:
+            threads, self.threads = self.threads, None
+        if threads is not None:
+            threads.shutdown(wait=wait, cancel_futures=cancel_futures)
 
 
 class Cost:
     """How long a stage takes, from its last passes: so many seconds, and more for each document.
 
-    The very first pass is not counted: it loads a model, or opens connections.
+    The very first pass is not counted: it loads a model, or opens connections. There is no lock: where two passes end
+    at once, either may be missing.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._begun = False
-        self._passes: deque[tuple[int, float, float]] = deque(maxlen=_PASSES)  # documents, seconds, when
+        self._passes: tuple[tuple[int, float, float], ...] = ()  # documents, seconds, when; replaced as a whole
 
     def add(self, documents: int, seconds: float) -> None:
         """Remember a pass over so many documents."""
-        with self._lock:
-            if self._begun:
-                self._passes.append((documents, seconds, time.monotonic()))
-            self._begun = True
+        if self._begun:
+            self._passes = (*self._passes, (documents, seconds, time.monotonic()))[-_PASSES:]
+        self._begun = True
+
+    def most(self) -> int:
+        """How many documents to give it at once: not many more than are known to have come back."""
+        return _FURTHER * max((documents for documents, _, _ in self._passes), default=0)
 
     def documents(self, seconds: float) -> float | None:
         """How many documents it judges in so many seconds, nine times out of ten; None where nothing is known yet."""
-        with self._lock:
-            passes = list(self._passes)
+        passes = self._passes
         if not passes:
             return None
         mean = math.fsum(documents for documents, _, _ in passes) / len(passes)
@@ -154,14 +191,12 @@ class Cost:
         left = seconds / factor - once
         if left < 0:
             return 0.0
-        return min(_FURTHER * max(documents for documents, _, _ in passes), left / each if each else math.inf)
+        return left / each if each else math.inf
 
     def forget(self) -> None:
         """Forget old passes: called where they keep the stage from its turn, so that it gets another chance."""
-        with self._lock:
-            oldest = time.monotonic() - _OLD
-            while self._passes and self._passes[0][2] < oldest:
-                self._passes.popleft()
+        oldest = time.monotonic() - _OLD
+        self._passes = tuple(one for one in self._passes if one[2] >= oldest)
 
 
 def hurried(reranker: Reranker, seconds: float | None) -> Reranker:

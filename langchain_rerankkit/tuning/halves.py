@@ -22,11 +22,12 @@ from langchain_rerankkit.evaluation.evaluate import evaluate
 from langchain_rerankkit.evaluation.metrics import score
 from langchain_rerankkit.evaluation.running.systems import System
 from langchain_rerankkit.evaluation.significance import bootstrap_interval
+from langchain_rerankkit.records import RerankInput
 from langchain_rerankkit.tuning.choosing import Times, Values
 from langchain_rerankkit.tuning.remembering import RememberingReranker
 from langchain_rerankkit.tuning.report import NO_RERANKING, UNTUNED, Choice, Tuning
 from langchain_rerankkit.tuning.settings import Setting, Step, every_setting
-from langchain_rerankkit.tuning.timing import Asked
+from langchain_rerankkit.tuning.timing import Asked, failure
 
 __all__ = ["Tuned", "TuningHalf", "judge"]
 
@@ -71,36 +72,48 @@ class TuningHalf:
         self._found = {id_: found[id_] for id_ in self._report.gold if found.get(id_)}
         if not self._found:
             msg = "No question of the tuning half has both gold and candidates."
+            if failures := reranked.failures:
+                id_, error = next(iter(failures.items()))
+                where = f"all {len(failures)}" if not asked else f"{len(failures)}"
+                msg += f" The first stage failed at {where} questions, as at {id_!r}: {error}"
             raise ValueError(msg)
         self.deepest = max(map(len, self._found.values()))
 
     def sample(self, size: int, seed: int) -> Asked:
         """Some questions with their candidates."""
         chosen = random.Random(seed).sample(sorted(self._found), min(size, len(self._found)))  # noqa: S311 - a sample
-        return [(self._texts[id_], self._found[id_]) for id_ in chosen]
+        return [(id_, self._texts[id_], self._found[id_]) for id_ in chosen]
 
     def values(self, members: Mapping[str, Reranker], depths: Sequence[int | None]) -> Values:
         """The metric of each question, for each setting, and for none."""
         remembering = {name: RememberingReranker(reranker=member) for name, member in members.items()}
-        asked = [{"query": self._texts[id_], "documents": documents} for id_, documents in self._found.items()]
+        asked: list[RerankInput] = [
+            {"query": self._texts[id_], "documents": documents} for id_, documents in self._found.items()
+        ]
+        ids = list(self._found)
         starts = range(0, len(asked), _AT_ONCE)
         for name, member in remembering.items():
             if member.judges_alone:
                 for start in progress(starts, len(starts), f"judge: {name}"):
-                    member.batch(asked[start : start + _AT_ONCE])  # type: ignore[arg-type]
-        found: dict[Setting | None, list[float]] = {None: self._score(None)}
+                    batch = slice(start, start + _AT_ONCE)
+                    for id_, judged in zip(ids[batch], member._judge_many(asked[batch]), strict=True):  # noqa: SLF001
+                        if isinstance(judged, Exception):
+                            raise failure(name, id_, judged) from judged
+        found: dict[Setting | None, list[float]] = {None: self._score({id_: self._ids[id_] for id_ in self._found})}
         settings = list(every_setting(list(members), depths))
         for setting in progress(settings, len(settings), "settings"):
-            found[setting] = self._score(setting.build(remembering))
+            reranker = setting.build(remembering)
+            rankings = {}
+            for id_, documents in self._found.items():
+                try:
+                    ranking = reranker.rank(self._texts[id_], documents)
+                except Exception as error:
+                    raise failure(setting, id_, error) from error
+                rankings[id_] = [self._ids[id_][line.previous_rank - 1] for line in ranking]
+            found[setting] = self._score(rankings)
         return found
 
-    def _score(self, reranker: Reranker | None) -> list[float]:
-        rankings = {
-            id_: self._ids[id_]
-            if reranker is None
-            else [self._ids[id_][line.previous_rank - 1] for line in reranker.rank(self._texts[id_], documents)]
-            for id_, documents in self._found.items()
-        }
+    def _score(self, rankings: Mapping[str, Sequence[str]]) -> list[float]:
         report = self._report
         scores = score(report.gold, rankings, self._metric, relevance=report.relevance)[self._metric]
         return list(scores.values())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
+from langchain_core.documents import Document
 from pydantic import PrivateAttr
 from typing_extensions import override
 
@@ -13,7 +14,7 @@ from langchain_rerankkit.records import Answer, DetailedScores, Judged, ScoreReq
 
 __all__ = ["RememberingReranker"]
 
-_Key = tuple[str, ...]
+_Key = tuple[str | int, ...]
 _Said = float | Literal["unjudged", "dropped"]
 
 
@@ -29,6 +30,7 @@ class RememberingReranker(Reranker):
 
     _alone: dict[_Key, _Said] = PrivateAttr(default_factory=dict)
     _lists: dict[_Key, list[_Said]] = PrivateAttr(default_factory=dict)
+    _asked: list[Document] = PrivateAttr(default_factory=list)  # kept, for no other to get the number of one
 
     @property
     @override
@@ -49,6 +51,10 @@ class RememberingReranker(Reranker):
         return self.reranker._activate(raw_score)  # noqa: SLF001
 
     @override
+    def _text(self, document: Document) -> str:
+        return self.reranker._text(document)  # noqa: SLF001
+
+    @override
     def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Answer | Exception]:
         keys = [[_key(request, place) for place in range(len(request.texts))] for request in requests]
         asked, inputs = [], []
@@ -59,7 +65,9 @@ class RememberingReranker(Reranker):
                 new = [] if _whole(of_request) in self._lists else list(range(len(of_request)))
             if new:
                 asked.append((of_request, new))
-                inputs.append({"query": request.query, "documents": [_document(request, place) for place in new]})
+                documents = [request.documents[place] for place in new]
+                self._asked.extend(documents)
+                inputs.append({"query": request.query, "documents": documents})
         failed: dict[_Key, Exception] = {}
         if inputs:
             answers = self.reranker._judge_many(inputs)  # type: ignore[arg-type]  # noqa: SLF001
@@ -82,16 +90,12 @@ class RememberingReranker(Reranker):
 
 
 def _key(request: ScoreRequest, place: int) -> _Key:
-    return request.query, str(request.documents[place].id), request.texts[place]
+    # The document itself, since rerankers may read its metadata, and each member of one something else.
+    return request.query, id(request.documents[place])
 
 
 def _whole(keys: Sequence[_Key]) -> _Key:
     return tuple(part for key in keys for part in key)
-
-
-def _document(request: ScoreRequest, place: int) -> Any:
-    document, text = request.documents[place], request.texts[place]
-    return document if document.page_content == text else document.model_copy(update={"page_content": text})
 
 
 def _scores(judged: Judged) -> list[_Said]:

@@ -13,7 +13,7 @@ from langchain_rerankkit.evaluation.compare import Difference
 from langchain_rerankkit.evaluation.report import EvaluationReport, SystemResult
 from langchain_rerankkit.evaluation.table import Table
 
-__all__ = ["GIVEN_LATER", "NO_RERANKING", "UNTUNED", "Choice", "Tuning", "milliseconds"]
+__all__ = ["GIVEN_LATER", "NO_RERANKING", "UNTUNED", "Choice", "Tuning", "budget_name", "milliseconds"]
 
 NO_RERANKING, UNTUNED = "no reranking", "untuned"
 GIVEN_LATER = ("statistics", "store", "embeddings", "api_key")
@@ -112,7 +112,7 @@ class Tuning:
                 f"{self.report[NO_RERANKING].scores[self.metric]:.3f}, {milliseconds(self.report[choice.system])} ms (median / "
                 f"95th percentile).{_to_give(left_out)}"
             )
-            name = f"within-{choice.budget * 1e3:g}ms.toml"
+            name = f"within-{budget_name(choice.budget).replace(' ', '')}.toml"
             files.append(write_config(config, Path(folder) / name, comment))
         return files
 
@@ -127,7 +127,7 @@ class Tuning:
                 rows.append(["-", name, "-", f"{system.scores[self.metric]:.3f}", "-", milliseconds(system), "-", "-"])
         rows += [
             [
-                f"{choice.budget * 1e3:g} ms",
+                budget_name(choice.budget),
                 choice.setting,
                 f"{choice.score:.3f}",
                 f"{choice.held_out:.3f}",
@@ -170,6 +170,11 @@ def _to_give(left_out: Collection[str]) -> str:
     """What has to be given when it is loaded, as a sentence."""
     lacking = [f"{field}=…" for field in GIVEN_LATER if field in left_out and field != "api_key"]  # the environment's
     return f"\nIt was tuned with what a file cannot hold: load_reranker(path, {', '.join(lacking)})" if lacking else ""
+
+
+def budget_name(seconds: float) -> str:
+    """A budget as it is written in tables and names of files."""
+    return f"{seconds * 1e3:g} ms"
 
 
 def milliseconds(system: SystemResult) -> str:

@@ -11,15 +11,17 @@ from langchain_core.documents import Document
 
 from langchain_rerankkit._progress import progress
 from langchain_rerankkit.base import Reranker
+from langchain_rerankkit.errors import MissingExtraError, ModelNotFoundError, RerankKitError
+from langchain_rerankkit.evaluation.running.asking import told
 
-__all__ = ["Asked", "fastest_batches", "measure", "median"]
+__all__ = ["Asked", "failure", "fastest_batches", "measure", "median"]
 
 _Key = TypeVar("_Key", bound=Hashable)
 _BATCHES = (256, 512, 1024, 2048, 4096)  # tokens in one pass
 _FASTER = 0.95  # a batch must take less than this share of the default's time to be worth saying
 
-Asked = Sequence[tuple[str, Sequence[Document]]]
-"""Questions with their candidates."""
+Asked = Sequence[tuple[str, str, Sequence[Document]]]
+"""Questions, each with id, text and candidates."""
 
 
 def measure(tasks: Mapping[_Key, tuple[Reranker, int | None]], asked: Asked, what: str) -> dict[_Key, list[float]]:
@@ -32,15 +34,21 @@ def measure(tasks: Mapping[_Key, tuple[Reranker, int | None]], asked: Asked, wha
         tasks: A reranker and how many candidates it is given (all if None), by name.
         asked: Questions with their candidates.
         what: A word or two before the progress bar.
+
+    Raises:
+        RerankKitError: If one fails.
     """
     names = list(tasks)
     seconds: dict[_Key, list[float]] = {name: [] for name in names}
-    for number, (question, documents) in enumerate(progress([asked[0], *asked], len(asked) + 1, what)):
+    for number, (id_, question, documents) in enumerate(progress([asked[0], *asked], len(asked) + 1, what)):
         turn = number % len(names) if names else 0
         for name in names[turn:] + names[:turn]:
             reranker, depth = tasks[name]
             start = perf_counter()
-            reranker.rank(question, documents[:depth])
+            try:
+                reranker.rank(question, documents[:depth])
+            except Exception as error:
+                raise failure(name[0] if isinstance(name, tuple) else name, id_, error) from error
             if number:
                 seconds[name].append(perf_counter() - start)
     return seconds
@@ -75,6 +83,19 @@ def fastest_batches(rerankers: Mapping[str, Reranker], asked: Asked, depth: int 
         if taken[name, tokens] < _FASTER * taken[name, None]:
             chosen[name] = with_field(reranker, "batch_tokens", tokens)
     return chosen
+
+
+def failure(name: Any, question: str, error: Exception) -> Exception:
+    """What is raised in place of an error of a reranker's.
+
+    Args:
+        name: The reranker, or the setting.
+        question: The question's id.
+        error: What went wrong. What is missing is raised as it is: no question could be answered.
+    """
+    if isinstance(error, (MissingExtraError, ModelNotFoundError)):
+        return error
+    return RerankKitError(f"{str(name)!r} failed at question {question!r}: {told(error)}")
 
 
 def with_field(reranker: Reranker, field: str, value: Any) -> Reranker:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from langchain_core.documents import BaseDocumentCompressor
@@ -18,7 +19,7 @@ from langchain_rerankkit.evaluation.metrics import parse_metrics
 from langchain_rerankkit.evaluation.running.systems import System, is_compression_retriever
 from langchain_rerankkit.tuning.choosing import Times, Values, within_noise
 from langchain_rerankkit.tuning.halves import Tuned, TuningHalf, judge
-from langchain_rerankkit.tuning.report import Tuning
+from langchain_rerankkit.tuning.report import Tuning, budget_name
 from langchain_rerankkit.tuning.settings import Setting
 from langchain_rerankkit.tuning.timing import Asked, fastest_batches, measure, median
 
@@ -81,7 +82,8 @@ def tune(
 
     Raises:
         ValueError: If there is no reranker or no question, a budget, depth or name is wrong, or no question has candidates.
-        RerankKitError: If a reranker fails at a question: the figures would be those of the failure.
+        RerankKitError: If a reranker fails at a question of the first part: the figures would be those of the failure. On the
+            second part it counts as nothing found, and the notes say so, as in `evaluate`.
 
     Source:
         The rule for what is within noise: Breiman, Friedman, Olshen and Stone, Classification and Regression Trees (1984),
@@ -90,9 +92,13 @@ def tune(
     given = _named(rerankers)
     budgets, wanted = sorted(set(budgets)), sorted(set(depths))
     parse_metrics(metric)
-    if not budgets or budgets[0] <= 0 or (wanted and wanted[0] < 1) or sample < 1:
+    if not budgets or not all(budget > 0 for budget in budgets) or (wanted and wanted[0] < 1) or sample < 1:
         msg = "Give at least one budget above 0; depths and sample are at least 1."
         raise ValueError(msg)
+    for shorter, longer in pairwise(budgets):
+        if budget_name(shorter) == budget_name(longer):
+            msg = f"Two budgets are both called {budget_name(longer)}: give one of {shorter!r} and {longer!r}."
+            raise ValueError(msg)
     if is_compression_retriever(candidates) or isinstance(candidates, BaseDocumentCompressor):
         msg = "candidates is the first stage alone: a retriever without a compressor, or a run."
         raise ValueError(msg)

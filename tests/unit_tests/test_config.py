@@ -27,8 +27,10 @@ from langchain_rerankkit import (
     HostedReranker,
     LexicalReranker,
     ListwiseReranker,
+    RankLLMReranker,
     Reranker,
     TermStatistics,
+    WatsonxReranker,
     load_reranker,
     reranker_config,
     save_reranker,
@@ -260,6 +262,67 @@ def test_what_a_file_cannot_hold_is_refused(reranker, why, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+REQUEST = {"query": "$query", "documents": "$documents"}
+
+
+def custom(**keys):
+    return HostedReranker(provider={"name": "mine", "url": "https://h.example/rerank", "request": REQUEST, **keys})
+
+
+def tei(url):
+    return HostedReranker(provider="tei", base_url=url)
+
+
+@pytest.mark.parametrize(
+    ("reranker", "field"),
+    [
+        (RankLLMReranker(model="m", options={"api_key": "hush"}), "options"),
+        (RankLLMReranker(model="m", options={"keys": ["hush"]}), "options"),
+        (custom(headers={"Authorization": "Bearer hush"}), "provider"),
+        (custom(headers={"X-Api-Key": "hush"}), "provider"),
+        (custom(headers={"X-Forwarded": "Bearer hush"}), "provider"),
+        (custom(path="/rerank?api_key=hush"), "provider"),
+        (tei("https://h.example/x?api_key=hush"), "base_url"),
+        (tei("https://h.example/x?a=1&api%5Fkey=hush"), "base_url"),
+        (CohereReranker(model="m", request_options={"a": {"b": [{"api_key": "hush"}]}}), "request_options"),
+        (CohereReranker(model="m", request_options={"webhook": "https://me:hush@h.example"}), "request_options"),
+        (WatsonxReranker(model="m", params={"project_id": "p", "token": "hush"}), "params"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_no_secret_is_written_wherever_it_stands(reranker, field, tmp_path):
+    for whole, place in ((reranker, field), (CachedReranker(reranker=reranker), field)):
+        with pytest.raises(ConfigError, match=f"^{place}: .*secret") as caught:
+            save_reranker(whole, tmp_path / "r.toml")
+        assert "hush" not in str(caught.value)
+        assert "hush" not in str(config_of(whole, [field]))
+        assert config_of(whole, [field])[1] == {field}
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "reranker",
+    [
+        CohereReranker(model="m", request_options={"max_tokens": 5, "prompt_tokens": "all", "max_new_token": 7}),
+        custom(key="required", key_env=["MY_KEY"], auth="Authorization: Bearer {key}", path="/rerank?version=2"),
+        custom(headers={"X-Token": "{token}"}, params={"token": {"env": ["MY_TOKEN"]}}),
+        tei("https://h.example/x?version=1&key="),
+        CrossEncoderReranker(model="org/me@v1", instruction="Bearer of news: an e-mail from a@b.example?"),
+    ],
+)
+def test_what_only_looks_like_a_secret_is_written(reranker, tmp_path):
+    file = save_reranker(reranker, tmp_path / "r.toml")
+    assert fields_of(load_reranker(file, allow="all")) == fields_of(reranker)
+
+
+def test_a_mapping_with_a_type_is_not_taken_for_a_reranker(tmp_path):
+    options = {"type": "x", "a": "null", "b": {"type": "y", "c": 1}}
+    file = save_reranker(CohereReranker(model="m", request_options=options), tmp_path / "r.toml")
+    assert load_reranker(file).request_options == options
+    with pytest.raises(ConfigError, match="cannot hold"):  # and not the text "null" in place of None
+        save_reranker(CohereReranker(model="m", request_options={"type": "x", "a": None}), file)
+
+
 def test_what_is_left_out_is_given_again():
     statistics = TermStatistics.from_texts(["a b", "b c"])
     reranker = EnsembleReranker(
@@ -341,6 +404,19 @@ def test_what_reaches_out_reads_or_writes_has_to_be_allowed(config, field):
             load_reranker(one)
         with pytest.raises(ConfigError, match=f"^{place}: .*allow="):
             load_reranker(one, allow={"top_n"})
+
+
+@pytest.mark.parametrize("style", ["creds", "creds.yaml", "yes_no"])
+def test_a_style_is_a_known_one_and_never_a_file_of_that_name(style, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / style).write_text("user: me\n  hush: [")
+    chat = FakeListChatModel(responses=["x"])
+    for allow in ((), {"style"}):
+        with pytest.raises(ConfigError, match="style") as caught:
+            load_reranker({"type": "listwise", "style": style}, allow=allow, chat_model=chat)
+        assert "hush" not in str(caught.value)
+    assert load_reranker("listwise?style=rankzephyr", chat_model=chat).style == "rankzephyr"
+    assert load_reranker("pointwise?style=graded", chat_model=chat).style == "graded"
 
 
 def test_what_is_allowed_is_loaded():

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.documents import Document
+from langchain_core.runnables import RunnableLambda
 from pydantic import PrivateAttr
 
 from langchain_rerankkit import (
@@ -18,6 +19,7 @@ from langchain_rerankkit import (
     FunctionReranker,
     LexicalReranker,
     Reranker,
+    RerankKitError,
     TermStatistics,
     evaluate,
     load_reranker,
@@ -218,7 +220,7 @@ class Batched(Reads):
 
 
 def test_batches_are_tuned_where_it_pays():
-    asked = [("q", [Document(page_content="1.0")])] * 3
+    asked = [("1", "q", [Document(page_content="1.0")])] * 3
     slow, given = Batched(), Batched(batch_tokens=256)
     tuned = fastest_batches({"open": slow, "given": given, "other": LexicalReranker()}, asked, None)
     assert tuned["open"].batch_tokens == 1024
@@ -387,10 +389,11 @@ def test_errors_are_not_remembered_and_come_through():
         return [1.0] * len(texts)
 
     remembering = RememberingReranker(reranker=FunctionReranker(function=function))
+    documents = [Document(page_content="a")]
     with pytest.raises(OSError, match=DOWN):
-        remembering.rank("q", ["a"])
-    assert remembering.rank("q", ["a"])[0].score == 1.0
-    assert remembering.rank("q", ["a"])[0].score == 1.0
+        remembering.rank("q", documents)
+    assert remembering.rank("q", documents)[0].score == 1.0
+    assert remembering.rank("q", documents)[0].score == 1.0
 
 
 def test_what_a_member_drops_or_cannot_judge_stays_so():
@@ -432,6 +435,10 @@ def test_as_good_is_within_one_standard_error_of_the_paired_difference(columns, 
             assert (setting in chosen) == (behind.mean() < error)
 
 
+def broken(*_):
+    raise OSError(DOWN)
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
@@ -442,13 +449,17 @@ def test_as_good_is_within_one_standard_error_of_the_paired_difference(columns, 
         ({"rerankers": {"a": len}}, "no Reranker"),
         ({"budgets": []}, "at least one budget"),
         ({"budgets": [0]}, "above 0"),
+        ({"budgets": [math.nan, 1.0]}, "above 0"),
+        ({"budgets": [1.0, math.nan]}, "above 0"),
+        ({"budgets": [0.1 + 0.2, 0.3]}, "both called 300 ms"),
         ({"depths": [0]}, "at least 1"),
         ({"metric": "nonsense"}, "Unknown metric"),
         ({"share": 1.0}, "share"),
         ({"candidates": ContextualCompressionRetriever(
             base_retriever=FixedRetriever(documents=[]), base_compressor=LexicalReranker())}, "without a compressor"),
         ({"candidates": {"other": ["1-1"]}}, "answers none of the questions"),
-        ({"candidates": FixedRetriever(documents=[])}, "both gold and candidates"),
+        ({"candidates": FixedRetriever(documents=[])}, r"both gold and candidates\.$"),
+        ({"candidates": RunnableLambda(broken)}, f"first stage failed at all 2 .*at '.': OSError: {DOWN}"),
     ],
 )  # fmt: skip
 def test_mistakes_are_said_before_anything_is_asked(arguments, why):
@@ -457,10 +468,58 @@ def test_mistakes_are_said_before_anything_is_asked(arguments, why):
         tune(dataset, **{"candidates": run, "rerankers": ["lexical"], **arguments})
 
 
-def test_a_reranker_that_fails_is_an_error():
-    def function(query, texts):
-        raise OSError(DOWN)
+class Fails(LexicalReranker):
+    """At some questions, and of those only with so many documents."""
 
-    dataset, run = words(questions=10)
-    with pytest.raises(OSError, match=DOWN):
-        tune(dataset, run, {"broken": FunctionReranker(function=function)})
+    at: set[str] = set()
+    on: int = 20
+
+    def _score_many(self, requests):
+        answers = super()._score_many(requests)
+        return [
+            OSError(DOWN) if request.query in self.at and len(request.texts) == self.on else answer
+            for request, answer in zip(requests, answers, strict=True)
+        ]
+
+
+@pytest.mark.parametrize("when", ["times are taken", "all is judged", "a setting is tried"])
+def test_a_reranker_that_fails_is_an_error_with_its_name_and_the_question(when):
+    dataset, run = words(questions=30)
+    tuning, _ = dataset.split(0.5)
+    half = {question.text: question.id for question in tuning.questions}
+    fails = Fails(at=set(half), on=5 if when == "a setting is tried" else 20)
+    if when == "all is judged":
+        timed = {text for text, id_ in half.items() if id_ in random.Random(0).sample(sorted(half.values()), 1)}
+        fails = Fails(at=set(half) - timed, statistics=TermStatistics.from_texts(["a"]))
+    elif when == "a setting is tried":
+        fails = Fails(at={text for text in half if text != next(iter(half))})
+    with pytest.raises(RerankKitError, match=rf"^'fails' failed at question '\d+': OSError: {DOWN}") as caught:
+        tune(dataset, run, {"fails": fails}, sample=1, budgets=[10.0], depths=[])
+    assert isinstance(caught.value.__cause__, OSError)
+    id_ = str(caught.value).split("'")[3]
+    assert id_ in half.values()
+
+
+def test_a_reranker_that_fails_at_the_held_out_half_is_said():
+    dataset, run = words(questions=30)
+    _, held_out = dataset.split(0.5)
+    fails = Fails(at={held_out.questions[0].text})
+    found = tune(dataset, run, {"fails": fails}, budgets=[10.0], depths=[])
+    assert f"failed at 1 of {len(held_out.questions)} questions, which count as nothing found: OSError: {DOWN}" in str(found)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_is_remembered_is_of_the_document_as_its_member_reads_it(alone):
+    statistics = TermStatistics.from_texts(["alpha", "beta"]) if alone else None
+    member = LexicalReranker(document_text=["title"], statistics=statistics)
+    titles = [("", "alpha"), ("same", "beta"), ("same", "alpha"), ("", "")]
+    documents = [Document(page_content=text, metadata={"title": title}) for text, title in titles]
+    for reranker in (member, EnsembleReranker(rerankers=[member])):
+        orders = [
+            [(line.previous_rank, line.status) for line in one.rank("alpha", documents)]
+            for one in (reranker, RememberingReranker(reranker=reranker))
+        ]
+        assert orders[0] == orders[1]
+    scores = {line.previous_rank: line.score for line in RememberingReranker(reranker=member).rank("alpha", documents)}
+    assert scores == {line.previous_rank: line.score for line in member.rank("alpha", documents)}
+    assert scores[3] > scores[2]

@@ -329,14 +329,14 @@ def test_queries_that_share_an_error_do_not_share_what_it_says():
     ]
 
 
-class Formatted(RuntimeError):
+class FormattedError(RuntimeError):
     """Makes its message of what it is given."""
 
     def __init__(self, number):
         super().__init__(f"number {number}")
 
 
-class Wanting(RuntimeError):
+class WantingError(RuntimeError):
     """Cannot be made again of what it keeps."""
 
     def __init__(self, *, number):
@@ -346,16 +346,17 @@ class Wanting(RuntimeError):
 @pytest.mark.parametrize(
     "error",
     [
-        *(RuntimeError("a", 1), Formatted(3), FileNotFoundError(2, "gone", "file")),
+        *(RuntimeError("a", 1), FormattedError(3), FileNotFoundError(2, "gone", "file")),
         EndpointError("away", provider="p", status=503, retry_after=1.0),
         *(KeyError("k"), UnicodeDecodeError("utf-8", b"x", 0, 1, "bad")),
     ],
 )
 def test_an_error_with_more_to_say_is_a_copy_that_says_the_same(error):
-    try:
-        raise error from ValueError("cause")
-    except Exception as caught:
-        said = with_details(caught, usage={"requests": 1})
+    error.__cause__ = ValueError("cause")
+    with pytest.raises(type(error)):
+        raise error
+    said = with_details(error, usage={"requests": 1})
+    assert said.__traceback__
     assert said is not error
     assert details_of(error) == {}
     assert details_of(said) == {"usage": {"requests": 1}}
@@ -366,7 +367,7 @@ def test_an_error_with_more_to_say_is_a_copy_that_says_the_same(error):
 
 
 def test_an_error_that_cannot_be_copied_is_given_back_itself():
-    error = Wanting(number=3)
+    error = WantingError(number=3)
     assert with_details(error, usage={}) is error
     assert details_of(error) == {"usage": {}}
 
