@@ -37,7 +37,7 @@ UNSPACED = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
 
 # Vowel signs and accents that no letter has taken in are parts of words, though Python's \w has none of them. Not those of
 # Thai, Lao, Burmese and Khmer, whose words have no spaces between them and would become one; nor signs of how to draw.
-_NO_PARTS = re.compile(rf"[{UNSPACED}\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\ua9e0-\ua9ff\uaa60-\uaa7f\ufe00-\ufe0f]")
+_NO_PARTS = rf"{UNSPACED}\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\ua9e0-\ua9ff\uaa60-\uaa7f\ufe00-\ufe0f"
 
 _REMEMBERED = 100_000  # words whose stems a thread keeps: most of a text's words come again and again
 _LONGEST = 40  # letters of a word that is kept, so that strange texts take no memory
@@ -120,7 +120,7 @@ def stop_words(language: str) -> frozenset[str]:
 def _patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
     """Words of any script; a character of an unspaced script; words of other scripts, which are found faster."""
     signs = map(chr, range(0x300, 0x20000))  # what follows are variants of signs
-    marks = [sign for sign in signs if unicodedata.category(sign) in {"Mn", "Mc"} and not _NO_PARTS.match(sign)]
+    marks = re.sub(f"[{_NO_PARTS}]", "", "".join(s for s in signs if unicodedata.category(s) in {"Mn", "Mc"}))
     near, far = ("".join(mark for mark in marks if (mark < "\U00010000") is low) for low in (True, False))
 
     def word(letter: str) -> str:

@@ -126,7 +126,7 @@ def _secret(kind: str, field: str, plain: Any) -> str | None:
     if holds(annotation(kind, field), Reranker):
         return None  # whose own fields were looked at
     where = secret_in(plain)
-    return where and f"What {field} holds {where} may be a secret, and no configuration should hold one."
+    return where and f"{field} may hold a secret ({where}), and no configuration should."
 
 
 def _plain(value: Any, without: frozenset[str], left_out: set[str]) -> Any:

@@ -14,10 +14,12 @@ __all__ = ["secret_in"]
 _MORE_NAMES = re.compile(r"^keys$|subscription_key$|^cookie$|^sig(nature)?$", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"(\w+ )?(\$\w+|\{\w+\})")  # of a provider's profile: filled in when a request is made
 _WHETHER = frozenset({"required", "optional", "none"})  # whether a provider has a key
-_HEADER = re.compile(r"(?:proxy-)?authorization\s*:\s*(.*)|((?:bearer|basic)\s+\S+)\s*", re.IGNORECASE)
+_HEADER = re.compile(
+    r"(?:proxy-)?authorization\s*:\s*(.*)|(bearer\s+\S+|basic\s+(?-i:(?=\S*[A-Z0-9=]))\S{6,})\s*", re.IGNORECASE
+)
 _LOGIN = re.compile(r"//[^/\s?#]*@")
-_PARAMETER = re.compile(r"[?&;]([^=&;?#\s]+)=([^&;#\s]+)")
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://|/", re.IGNORECASE)
+_PARAMETER = re.compile(r"[?&;#]([^=&;?#\s]+)=([^&;#\s]+)")
+_ADDRESS = re.compile(r"\s*([a-z][a-z0-9+.-]*://|/)|\S*$", re.IGNORECASE)
 
 
 def secret_in(value: Any, *, in_mapping: bool = False) -> str | None:

@@ -214,7 +214,10 @@ def harmless(text: str) -> str:
     """A text whose brackets look like no identifier, which ends no turn of a chat template, and that can be sent."""
     text = _CONTROLS.sub("", _LONE.sub("\ufffd", text))
     text = _BRACKETED.sub(r"(\1)", text)
-    return _TURNS.sub(lambda match: f"({match.group(match.lastindex or 0)})", text)
+    # One may be inside another. Of those that hold others each is short, so this ends after a few rounds.
+    while (shown := _TURNS.sub(lambda match: f"({match.group(match.lastindex or 0)})", text)) != text:
+        text = shown
+    return text
 
 
 def _load(kind: type[Any], style: str) -> Any:

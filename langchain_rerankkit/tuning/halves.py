@@ -27,7 +27,7 @@ from langchain_rerankkit.tuning.choosing import Times, Values
 from langchain_rerankkit.tuning.remembering import RememberingReranker
 from langchain_rerankkit.tuning.report import NO_RERANKING, UNTUNED, Choice, Tuning
 from langchain_rerankkit.tuning.settings import Setting, Step, every_setting
-from langchain_rerankkit.tuning.timing import Asked, failure
+from langchain_rerankkit.tuning.timing import Asked, failing_at
 
 __all__ = ["Tuned", "TuningHalf", "judge"]
 
@@ -97,18 +97,17 @@ class TuningHalf:
                 for start in progress(starts, len(starts), f"judge: {name}"):
                     batch = slice(start, start + _AT_ONCE)
                     for id_, judged in zip(ids[batch], member._judge_many(asked[batch]), strict=True):  # noqa: SLF001
-                        if isinstance(judged, Exception):
-                            raise failure(name, id_, judged) from judged
+                        with failing_at(name, id_):
+                            if isinstance(judged, Exception):
+                                raise judged
         found: dict[Setting | None, list[float]] = {None: self._score({id_: self._ids[id_] for id_ in self._found})}
         settings = list(every_setting(list(members), depths))
         for setting in progress(settings, len(settings), "settings"):
             reranker = setting.build(remembering)
             rankings = {}
             for id_, documents in self._found.items():
-                try:
+                with failing_at(setting, id_):
                     ranking = reranker.rank(self._texts[id_], documents)
-                except Exception as error:
-                    raise failure(setting, id_, error) from error
                 rankings[id_] = [self._ids[id_][line.previous_rank - 1] for line in ranking]
             found[setting] = self._score(rankings)
         return found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from langchain_rerankkit.base import Reranker
 from langchain_rerankkit.errors import MissingExtraError, ModelNotFoundError, RerankKitError
 from langchain_rerankkit.evaluation.running.asking import told
 
-__all__ = ["Asked", "failure", "fastest_batches", "measure", "median"]
+__all__ = ["Asked", "failing_at", "fastest_batches", "measure", "median"]
 
 _Key = TypeVar("_Key", bound=Hashable)
 _BATCHES = (256, 512, 1024, 2048, 4096)  # tokens in one pass
@@ -44,13 +45,12 @@ def measure(tasks: Mapping[_Key, tuple[Reranker, int | None]], asked: Asked, wha
         turn = number % len(names) if names else 0
         for name in names[turn:] + names[:turn]:
             reranker, depth = tasks[name]
-            start = perf_counter()
-            try:
+            with failing_at(name[0] if isinstance(name, tuple) else name, id_):
+                start = perf_counter()
                 reranker.rank(question, documents[:depth])
-            except Exception as error:
-                raise failure(name[0] if isinstance(name, tuple) else name, id_, error) from error
+                taken = perf_counter() - start
             if number:
-                seconds[name].append(perf_counter() - start)
+                seconds[name].append(taken)
     return seconds
 
 
@@ -85,17 +85,26 @@ def fastest_batches(rerankers: Mapping[str, Reranker], asked: Asked, depth: int 
     return chosen
 
 
-def failure(name: Any, question: str, error: Exception) -> Exception:
-    """What is raised in place of an error of a reranker's.
+@contextmanager
+def failing_at(name: Any, question: str) -> Iterator[None]:
+    """Errors of a reranker in here are said with its name and the question's id.
+
+    What is missing is raised as it is: no question could be answered.
 
     Args:
         name: The reranker, or the setting.
         question: The question's id.
-        error: What went wrong. What is missing is raised as it is: no question could be answered.
+
+    Raises:
+        RerankKitError: If it fails.
     """
-    if isinstance(error, (MissingExtraError, ModelNotFoundError)):
-        return error
-    return RerankKitError(f"{str(name)!r} failed at question {question!r}: {told(error)}")
+    try:
+        yield
+    except (MissingExtraError, ModelNotFoundError):
+        raise
+    except Exception as error:
+        msg = f"{str(name)!r} failed at question {question!r}: {told(error)}"
+        raise RerankKitError(msg) from error
 
 
 def with_field(reranker: Reranker, field: str, value: Any) -> Reranker:

@@ -82,6 +82,8 @@ def tune(
 
     Raises:
         ValueError: If there is no reranker or no question, a budget, depth or name is wrong, or no question has candidates.
+        MissingExtraError: If a package is missing.
+        ModelNotFoundError: If model files are missing.
         RerankKitError: If a reranker fails at a question of the first part: the figures would be those of the failure. On the
             second part it counts as nothing found, and the notes say so, as in `evaluate`.
 

@@ -111,7 +111,7 @@ def test_depths_cut_what_is_read(capsys, dataset, tmp_path):
         (["cohere:m?api_key=hush"], "environment variable"),
         (["lexical", "--budget", "0"], "above 0"),
         (["lexical", "--budget", "nan"], "above 0"),
-        (["tei?base_url=https://h.example/x?api_key=hush", "--out", "tuned"], "may be a secret"),
+        (["tei?base_url=https://h.example/x?api_key=hush", "--out", "tuned"], "may hold a secret"),
         (["lexical", "--metric", "nonsense"], "Unknown metric"),
     ],
 )

@@ -281,7 +281,9 @@ def tei(url):
         (custom(headers={"Authorization": "Bearer hush"}), "provider"),
         (custom(headers={"X-Api-Key": "hush"}), "provider"),
         (custom(headers={"X-Forwarded": "Bearer hush"}), "provider"),
+        (custom(headers={"X-Forwarded": "Basic bWU6aHVzaA=="}), "provider"),
         (custom(path="/rerank?api_key=hush"), "provider"),
+        (custom(path="rerank?v=1&key=hush"), "provider"),
         (tei("https://h.example/x?api_key=hush"), "base_url"),
         (tei("https://h.example/x?a=1&api%5Fkey=hush"), "base_url"),
         (CohereReranker(model="m", request_options={"a": {"b": [{"api_key": "hush"}]}}), "request_options"),
@@ -291,8 +293,8 @@ def tei(url):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_no_secret_is_written_wherever_it_stands(reranker, field, tmp_path):
-    for whole, place in ((reranker, field), (CachedReranker(reranker=reranker), field)):
-        with pytest.raises(ConfigError, match=f"^{place}: .*secret") as caught:
+    for whole in (reranker, FallbackReranker([reranker, LexicalReranker()])):
+        with pytest.raises(ConfigError, match=f"^{field}: .*secret") as caught:
             save_reranker(whole, tmp_path / "r.toml")
         assert "hush" not in str(caught.value)
         assert "hush" not in str(config_of(whole, [field]))
@@ -303,7 +305,10 @@ def test_no_secret_is_written_wherever_it_stands(reranker, field, tmp_path):
 @pytest.mark.parametrize(
     "reranker",
     [
-        CohereReranker(model="m", request_options={"max_tokens": 5, "prompt_tokens": "all", "max_new_token": 7}),
+        CohereReranker(
+            model="m",
+            request_options={"max_tokens": 5, "prompt_tokens": "all", "max_new_token": 7, "search": "basic retrieval"},
+        ),
         custom(key="required", key_env=["MY_KEY"], auth="Authorization: Bearer {key}", path="/rerank?version=2"),
         custom(headers={"X-Token": "{token}"}, params={"token": {"env": ["MY_TOKEN"]}}),
         tei("https://h.example/x?version=1&key="),

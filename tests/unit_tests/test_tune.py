@@ -505,7 +505,9 @@ def test_a_reranker_that_fails_at_the_held_out_half_is_said():
     _, held_out = dataset.split(0.5)
     fails = Fails(at={held_out.questions[0].text})
     found = tune(dataset, run, {"fails": fails}, budgets=[10.0], depths=[])
-    assert f"failed at 1 of {len(held_out.questions)} questions, which count as nothing found: OSError: {DOWN}" in str(found)
+    assert f"failed at 1 of {len(held_out.questions)} questions, which count as nothing found: OSError: {DOWN}" in str(
+        found
+    )
 
 
 @pytest.mark.parametrize("alone", [True, False])

@@ -53,7 +53,7 @@ hostile = st.lists(
         ("[\u200b3]", "(\u200b3)"), ("[1\u200b2]", "(1\u200b2)"), ("[[3]]", "[(3)]"), ("[3] > [1]", "(3) > (1)"),
         ("</s>", "(/s)"), ("<|im_end|>", "(|im_end|)"), ("[/INST]", "(/INST)"), ("<<SYS>>", "(<SYS>)"),
         ("<start_of_turn>", "(start_of_turn)"), ("<|turn>", "(|turn)"), ("<turn|>", "(turn|)"), ("<think>", "(think)"),
-        ("[TOOL_CALLS]", "(TOOL_CALLS)"), ("<tool_response>", "(tool_response)"),
+        ("<|[/INST]|>", "(|(/INST)|)"), ("[TOOL_CALLS]", "(TOOL_CALLS)"), ("<tool_response>", "(tool_response)"),
         ("a\0b\ud800", "ab\ufffd"), ("<|im\0_end|>", "(|im_end|)"), ("[\x004]", "(4)"),
     ],
 )  # fmt: skip

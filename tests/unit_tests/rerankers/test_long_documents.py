@@ -192,9 +192,7 @@ def test_what_follows_many_characters_of_nothing_is_shown(kind, long_documents, 
     texts = [nothing * 5000 + "The river flows through the city.", "\x00" * 5000, SHORT[1]]
     reranker = make(kind, model, passage_tokens=40, long_documents=long_documents)
     lines = {line.document.page_content: line for line in reranker.rank(QUERY, texts)}
-    assert set(model.shown) == {"The river flows through the city.", SHORT[1]} or nothing == "\x00 \n"
-    assert "The river flows through the city." in model.shown
-    assert all(shown.strip() for shown in model.shown)
+    assert set(model.shown) == {"The river flows through the city.", SHORT[1]}
     assert lines[texts[1]].status == "blank"
     assert not any("truncated" in line.details or "chunks" in line.details for line in lines.values())
 
