@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from langchain_rerankkit._optional import require
 from langchain_rerankkit.errors import ModelNotFoundError
-from langchain_rerankkit.inference.models import TORCH_FILES, ModelFiles, is_offline
+from langchain_rerankkit.inference.models import ModelFiles, snapshot
 from langchain_rerankkit.inference.shared import shared
 from langchain_rerankkit.inference.token_encoder import TokenEncoder
 from langchain_rerankkit.inference.torch import dtype_of, fastest
@@ -86,16 +86,7 @@ def _fetched(model: str, revision: str | None, cache_dir: str | None, *, local_f
         raise ModelNotFoundError(msg, searched=[model])
     hub = require("huggingface_hub", extra="local")
     try:
-        return Path(
-            hub.snapshot_download(
-                model,
-                revision=revision,
-                cache_dir=cache_dir,
-                allow_patterns=[*TORCH_FILES, *(["*.py"] if code else [])],
-                ignore_patterns=["onnx/*", "openvino/*"],
-                local_files_only=local_files_only or is_offline(),
-            )
-        )
+        return snapshot(model, revision, cache_dir, local_files_only=local_files_only, code=code)
     except Exception as error:
         place = cache_dir or hub.constants.HF_HUB_CACHE
         msg = (

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MANIFEST",
-    "TORCH_FILES",
     "Format",
     "ModelFiles",
     "Precision",
@@ -28,6 +27,7 @@ __all__ = [
     "find_model",
     "is_offline",
     "prefetch",
+    "snapshot",
 ]
 
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
@@ -36,9 +36,8 @@ Format = Literal["onnx", "openvino"]
 MANIFEST = "rerankkit-manifest.json"
 """Beside a model's files: where they are from, and the SHA-256 of each."""
 
-TORCH_FILES = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model", "*.metadata")
-"""What sentence-transformers reads of a model: weights that are no pickles, settings, vocabularies, templates."""
-
+# What sentence-transformers reads of a model: weights that are no pickles, settings, vocabularies, templates.
+_TORCH_FILES = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model", "*.metadata")
 _SETTINGS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json")
 _INT8 = re.compile(r"q?u?int8|quantized|_q$", re.IGNORECASE)
 _FP16 = re.compile(r"fp16|float16", re.IGNORECASE)
@@ -267,16 +266,7 @@ def prefetch(
             source, commit = found.folder, found.revision
         else:
             try:
-                source = Path(
-                    hub.snapshot_download(
-                        model,
-                        revision=revision,
-                        cache_dir=cache_dir,
-                        allow_patterns=list(TORCH_FILES),
-                        ignore_patterns=["onnx/*", "openvino/*"],
-                        local_files_only=is_offline(),
-                    )
-                )
+                source = snapshot(model, revision, cache_dir)
             except Exception as error:
                 msg = f"The model {model!r} could not be fetched: {error}"
                 raise ModelNotFoundError(msg, searched=[cache_dir or hub.constants.HF_HUB_CACHE]) from error
@@ -355,6 +345,22 @@ def _no_graph(
     return ModelNotFoundError(msg, missing=[what], searched=[folder])
 
 
+def snapshot(
+    model: str, revision: str | None, cache_dir: str | None, *, local_files_only: bool = False, code: bool = False
+) -> Path:
+    """What torch reads of a model of the hub, as a folder of the cache, and the code that comes with it where trusted."""
+    return Path(
+        require("huggingface_hub", extra="onnx").snapshot_download(
+            model,
+            revision=revision,
+            cache_dir=cache_dir,
+            allow_patterns=[*_TORCH_FILES, *(["*.py"] if code else [])],
+            ignore_patterns=["onnx/*", "openvino/*"],
+            local_files_only=local_files_only or is_offline(),
+        )
+    )
+
+
 def _listing(folder: Path) -> list[str]:
     """Files of a model's folder and of its direct sub-folders."""
     paths = [path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.is_file()]
@@ -362,8 +368,8 @@ def _listing(folder: Path) -> list[str]:
 
 
 def _for_torch(names: Iterable[str]) -> list[str]:
-    """The names of `TORCH_FILES` among others."""
-    endings = {PurePosixPath(pattern).suffix for pattern in TORCH_FILES}
+    """The names of `_TORCH_FILES` among others."""
+    endings = {PurePosixPath(pattern).suffix for pattern in _TORCH_FILES}
     return [
         name
         for name in names
