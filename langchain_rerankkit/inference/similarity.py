@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from langchain_rerankkit.records import ScoreRequest
 
-__all__ = ["TextVectors", "cosines"]
+__all__ = ["TextVectors", "cosines", "model_name"]
 
 
 class TextVectors:
@@ -77,3 +77,9 @@ def cosines(query: Sequence[float], vectors: Sequence[Sequence[float]]) -> list[
     norms = np.linalg.norm(many, axis=1) * np.linalg.norm(one)
     scores: list[float] = (many @ one / np.where(norms == 0, 1, norms)).astype(float).tolist()
     return scores
+
+
+def model_name(embeddings: Any) -> str:
+    """What LangChain's embeddings call their model; the name of their class where they do not say it."""
+    model = getattr(embeddings, "model", None) or getattr(embeddings, "model_name", None)
+    return model if isinstance(model, str) else type(embeddings).__name__

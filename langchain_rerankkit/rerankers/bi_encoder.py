@@ -11,7 +11,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from langchain_rerankkit.base import Reranker
-from langchain_rerankkit.inference.similarity import TextVectors, cosines
+from langchain_rerankkit.inference.similarity import TextVectors, cosines, model_name
 from langchain_rerankkit.records import ScoreRequest, by_request
 
 __all__ = ["BiEncoderReranker"]
@@ -32,8 +32,7 @@ class BiEncoderReranker(Reranker):
 
     @override
     def _label(self) -> str:
-        model = getattr(self.embeddings, "model", None) or getattr(self.embeddings, "model_name", None)
-        return model if isinstance(model, str) else type(self.embeddings).__name__
+        return model_name(self.embeddings)
 
     @override
     def _score_many(self, requests: Sequence[ScoreRequest]) -> Sequence[Sequence[float] | Exception]:

@@ -14,7 +14,7 @@ from langchain_rerankkit._optional import require
 from langchain_rerankkit._steps import gather
 from langchain_rerankkit.base import Reranker, _on_thread
 from langchain_rerankkit.errors import ScoreError
-from langchain_rerankkit.inference.similarity import TextVectors
+from langchain_rerankkit.inference.similarity import TextVectors, model_name
 from langchain_rerankkit.ranking import best_first, min_max, scores_from_order
 from langchain_rerankkit.records import Answer, DetailedScores, Judged, ScoreRequest, by_request
 from langchain_rerankkit.rerankers.combining import as_input, check_member
@@ -87,10 +87,8 @@ class DiversityReranker(Reranker):
 
     @override
     def _label(self) -> str:
-        if self.reranker is not None:
-            return f"MMR over {self.reranker._label()}"
-        model = getattr(self.embeddings, "model", None) or getattr(self.embeddings, "model_name", None)
-        return f"MMR over {model if isinstance(model, str) else type(self.embeddings).__name__}"
+        judge = model_name(self.embeddings) if self.reranker is None else self.reranker._label()
+        return f"MMR over {judge}"
 
     @override
     def warmup(self) -> Self:
